@@ -1,0 +1,121 @@
+"""The state: one array of 32-bit words, a page table, and when each page last changed."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Int32, Shaped, UInt32
+
+from .._errors import InvalidArgumentError, InvalidTypeError
+
+__all__ = ["State", "as_words"]
+
+
+def as_words(values: ArrayLike) -> UInt32[Array, "..."]:
+    """The bits of an array of a 4-byte dtype, as 32-bit words.
+
+    **Arguments:**
+
+    - `values`: any shape; dtype uint32, int32 or float32.
+
+    **Returns:** uint32 of the same shape. Inside jit this costs nothing.
+
+    **Raises:** `InvalidTypeError` for a dtype that isn't 4 bytes wide.
+
+    ```python
+    >>> import jax.numpy as jnp
+    >>> as_words(jnp.array([1.0, -0.0], jnp.float32))
+    Array([1065353216, 2147483648], dtype=uint32)
+
+    ```
+    """
+    array = jnp.asarray(values)
+    if array.dtype == jnp.uint32:
+        return array
+    if array.dtype.itemsize != 4 or array.dtype == jnp.bool_:
+        raise InvalidTypeError(
+            f"got an array of dtype {array.dtype}, but a page is made of 32-bit words; "
+            "pass uint32, int32 or float32 (cast first, for example `x.astype(jnp.float32)`)"
+        )
+    return jax.lax.bitcast_convert_type(array, jnp.uint32)
+
+
+class State(eqx.Module):
+    """Everything that lives on the bus, as an immutable pytree.
+
+    `pages` holds the contents, row by row, in the order of *slots*; users and logs speak of stable page *ids*, and
+    `slot_of_page` translates. It is always a permutation: laying memory out anew moves rows, ids never change.
+    Only `apply` writes contents and epochs, only `advance` the tick.
+
+    ```python
+    >>> import mmsb_jax as mmsb, jax.numpy as jnp
+    >>> state = mmsb.State.create(4, page_bytes=16)
+    >>> state.view(jnp.float32).shape
+    (4, 4)
+
+    ```
+    """
+
+    pages: UInt32[Array, "slots words"]
+    """Contents, one row per slot."""
+    slot_of_page: Int32[Array, " pages"]
+    """Page table: the slot where a page's row lies."""
+    epoch: UInt32[Array, " pages"]
+    """The tick at which the page was last written; 0 for never."""
+    tick: UInt32[Array, ""]
+    """The present moment. Whatever is applied now is stamped with it."""
+
+    @classmethod
+    def create(cls, pages: int, *, page_bytes: int = 1024) -> "State":
+        """A state of `pages` zeroed pages at tick 0, in the order of their ids.
+
+        **Raises:** `InvalidArgumentError` when `pages` isn't positive or `page_bytes` isn't a positive multiple of 4.
+        """
+        if not isinstance(pages, int) or not 0 < pages < 2**31 - 1:
+            raise InvalidArgumentError(f"got pages={pages!r}; a state needs between 1 and 2**31 - 2 pages")
+        if not isinstance(page_bytes, int) or page_bytes <= 0 or page_bytes % 4:
+            raise InvalidArgumentError(
+                f"got page_bytes={page_bytes!r}; a page is made of 32-bit words, so pass a positive multiple of 4"
+            )
+        return cls(
+            pages=jnp.zeros((pages, page_bytes // 4), jnp.uint32),
+            slot_of_page=jnp.arange(pages, dtype=jnp.int32),
+            epoch=jnp.zeros(pages, jnp.uint32),
+            tick=jnp.zeros((), jnp.uint32),
+        )
+
+    @property
+    def num_pages(self) -> int:
+        """How many page ids there are."""
+        return self.epoch.shape[-1]
+
+    @property
+    def page_words(self) -> int:
+        """Words in a page (static)."""
+        return self.pages.shape[-1]
+
+    @property
+    def page_bytes(self) -> int:
+        """Bytes in a page (static)."""
+        return 4 * self.page_words
+
+    def advance(self) -> "State":
+        """The same contents, one tick later."""
+        return eqx.tree_at(lambda s: s.tick, self, self.tick + jnp.uint32(1))
+
+    def rows(self, page: Int32[Array, "..."]) -> UInt32[Array, "... words"]:
+        """Contents of some pages, by id. An id outside `[0, num_pages)` reads as zeros."""
+        inside = (page >= 0) & (page < self.num_pages)
+        slot = self.slot_of_page.at[jnp.where(inside, page, 0)].get(mode="promise_in_bounds")
+        row = self.pages.at[slot].get(mode="promise_in_bounds")
+        return jnp.where(inside[..., None], row, jnp.uint32(0))
+
+    def view(self, dtype: jax.typing.DTypeLike = jnp.uint32) -> Shaped[Array, "pages words"]:
+        """All pages in the order of their ids, as a 4-byte dtype.
+
+        **Raises:** `InvalidTypeError` for any other dtype.
+        """
+        dtype = jnp.dtype(dtype)
+        if dtype.itemsize != 4:
+            raise InvalidTypeError(f"got dtype {dtype}; a view's elements are 4 bytes wide: uint32, int32 or float32")
+        ordered = self.pages.at[self.slot_of_page].get(mode="promise_in_bounds", unique_indices=True)
+        return jax.lax.bitcast_convert_type(ordered, dtype)
