@@ -1,0 +1,314 @@
+"""Law 7: a wave recomputes each affected page once, in order, and nothing else; the result equals recomputing everything."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mmsb_jax as mmsb
+from mmsb_jax import DeltaBatch, Rule, RuleGraph, ShadowPageGraph, State, Term, propagate, semiring
+
+PAGES, WORDS, GRAPHS = 14, 3, 10
+LOWEST = np.iinfo(np.int32).min
+
+
+def as_i32(words):
+    return jax.lax.bitcast_convert_type(words, jnp.int32)
+
+
+def as_u32(value):
+    return jax.lax.bitcast_convert_type(value, jnp.uint32)
+
+
+def as_f32(words):
+    return jax.lax.bitcast_convert_type(words, jnp.float32)
+
+
+# Each rule with its model: word 0 is computed, word 1 belongs to the outside.
+def latest(own, earliest):
+    return own.at[0].set(as_u32(jnp.maximum(as_i32(own)[1] % 8, earliest)))
+
+
+def total(own, summed, bits):
+    return own.at[0].set(as_u32(summed + (own[1] % 4).astype(jnp.float32))).at[2].set(bits)
+
+
+def at_most_seven(own, count):
+    return own.at[0].set(jnp.minimum(count, jnp.uint32(7)))
+
+
+def model_latest(own, parents):
+    fold = max((p[0].view(np.int32) % np.int32(16) + np.int32(w) for p, w in parents), default=np.int32(LOWEST))
+    own[0] = np.int32(max(own[1].view(np.int32) % np.int32(8), fold)).view(np.uint32)
+
+
+def model_total(own, parents):
+    fold, bits = np.float32(0), np.uint32(0)
+    for p, w in parents:
+        fold += np.float32(w) * np.float32(p[0] % np.uint32(1024)) * np.float32(0.1)
+        bits |= p[1]
+    own[0] = (fold + np.float32(own[1] % np.uint32(4))).view(np.uint32)
+    own[2] = bits
+
+
+def model_at_most_seven(own, parents):
+    own[0] = min(np.uint32(7), sum((np.uint32(p[0] % np.uint32(4)) for p, _ in parents), np.uint32(0)))
+
+
+MODELS = [model_latest, model_total, model_at_most_seven]
+
+
+def rules_for(groups):
+    tenth = jnp.float32(0.1)
+    kinds = [
+        ([Term(semiring.max_plus, lambda p: as_i32(p)[0] % 16, weighted=True)], latest),
+        (
+            [
+                Term(semiring.plus_times, lambda p: (p[0] % 1024).astype(jnp.float32) * tenth, weighted=True),
+                Term(semiring.or_and, lambda p: p[1]),
+            ],
+            total,
+        ),
+        ([Term(semiring.plus_times, lambda p: p[0] % 4)], at_most_seven),
+    ]
+    return [
+        Rule(update.__name__, pages=group, terms=terms, update=update)
+        for group, (terms, update) in zip(groups, kinds, strict=True)
+        if len(group)
+    ]
+
+
+class Case:
+    """A random acyclic graph with random rules, and its model."""
+
+    def __init__(self, seed: int, lanes: int = 4) -> None:
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(PAGES)
+        ends = np.sort(rng.integers(0, PAGES, (rng.integers(0, 40), 2)), axis=1)
+        ends = order[ends[ends[:, 0] < ends[:, 1]]]
+        self.parent, self.child = ends[:, 0], ends[:, 1]
+        self.weight = rng.choice([1, 2, 4], len(ends)).astype(np.float32)  # powers of two: no rounding in the product
+        self.rule = np.where(rng.random(PAGES) < 0.2, -1, rng.integers(0, 3, PAGES))
+        graph = ShadowPageGraph.from_edges(self.parent, self.child, weight=self.weight, num_pages=PAGES)
+        self.order = graph.topological_order()
+        self.plan = RuleGraph.of(graph, rules_for([np.flatnonzero(self.rule == r) for r in range(3)]), lanes=lanes)
+        self.run = jax.jit(functools.partial(propagate, capacity=PAGES))
+
+    def recompute(self, pages: np.ndarray, page: int) -> None:
+        edges = [e for e in range(len(self.child)) if self.child[e] == page]
+        edges.sort(key=lambda e: (self.parent[e], e))
+        if self.rule[page] >= 0:
+            MODELS[self.rule[page]](pages[page], [(pages[self.parent[e]], self.weight[e]) for e in edges])
+
+    def everything(self, pages: np.ndarray) -> np.ndarray:
+        pages = pages.copy()
+        for page in self.order:
+            self.recompute(pages, page)
+        return pages
+
+    def wave(self, pages: np.ndarray, dirty: np.ndarray) -> tuple[np.ndarray, int, int]:
+        """Pages after, how many were recomputed, how many changed."""
+        pages, moved, recomputed, changed = pages.copy(), set(dirty.tolist()), 0, 0
+        for page in self.order:
+            parents = set(self.parent[self.child == page].tolist())
+            if self.rule[page] >= 0 and (page in dirty or parents & moved):
+                before = pages[page].copy()
+                self.recompute(pages, page)
+                recomputed += 1
+                if (before != pages[page]).any():
+                    changed += 1
+                    moved.add(int(page))
+        return pages, recomputed, changed
+
+
+case_of = functools.cache(Case)
+
+
+def fresh_state(rng, case):
+    """All derived words up to date, in a shuffled layout."""
+    with np.errstate(over="ignore"):
+        pages = case.everything(rng.integers(0, 2**32, (PAGES, WORDS), np.uint32))
+    slot_of_page = rng.permutation(PAGES).astype(np.int32)
+    slots = np.empty_like(pages)
+    slots[slot_of_page] = pages
+    return State(jnp.asarray(slots), jnp.asarray(slot_of_page), jnp.zeros(PAGES, jnp.uint32), jnp.asarray(np.uint32(5)))
+
+
+def poke(rng, state):
+    """Random writes from outside to a few pages; returns the state and the pages."""
+    rows = int(rng.integers(0, 4))
+    page = np.full(4, PAGES, np.int32)
+    page[:rows] = rng.choice(PAGES, rows, replace=False)
+    words = rng.integers(0, 2**32, (4, WORDS), np.uint32)
+    after = mmsb.apply(state, DeltaBatch.make(state, page, words, mask=np.tile([False, True, False], (4, 1))))
+    return after, jnp.asarray(page)
+
+
+waves = given(seed=st.integers(0, 2**32 - 1), graph=st.integers(0, GRAPHS - 1))
+
+
+@waves
+def test_law_7_against_the_model(seed, graph):
+    rng, case = np.random.default_rng(seed), case_of(graph)
+    state, dirty = poke(rng, fresh_state(rng, case))
+    before = np.asarray(state.view()).copy()
+    out = case.run(case.plan, state, dirty)
+    after = np.asarray(out.state.view())
+
+    real = np.asarray(dirty)[np.asarray(dirty) < PAGES]
+    expected, recomputed, changed = case.wave(before, real)
+    np.testing.assert_array_equal(after, expected)
+    np.testing.assert_array_equal(after, case.everything(before))
+    assert (int(out.report.recomputed), int(out.report.changed)) == (recomputed, changed)
+
+    moved = (before != after).any(axis=1)
+    np.testing.assert_array_equal(np.asarray(out.state.epoch)[moved], np.full(moved.sum(), 5, np.uint32))
+    np.testing.assert_array_equal(np.asarray(out.state.epoch)[~moved], np.asarray(state.epoch)[~moved])
+    assert sorted(np.asarray(out.deltas.page)[: moved.sum()].tolist()) == np.flatnonzero(moved).tolist()
+    np.testing.assert_array_equal(np.asarray(mmsb.apply(state, out.deltas).view()), after)
+    np.testing.assert_array_equal(mmsb.digest(state) + out.digest_change, mmsb.digest(out.state))
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 64])
+def test_the_number_of_lanes_changes_nothing(lanes, rng):
+    for seed in range(3):
+        state, dirty = poke(rng, fresh_state(rng, case_of(seed)))
+        case = Case(seed, lanes)
+        chex.assert_trees_all_equal(
+            case.run(case.plan, state, dirty).state, case_of(seed).run(case_of(seed).plan, state, dirty).state
+        )
+
+
+def test_under_vmap_and_scan(rng):
+    case = case_of(1)
+    worlds = [poke(rng, fresh_state(rng, case)) for _ in range(3)]
+    one_by_one = [case.run(case.plan, state, dirty) for state, dirty in worlds]
+    stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *worlds)
+    together = jax.vmap(lambda s, d: propagate(case.plan, s, d, capacity=PAGES))(*stacked)
+    chex.assert_trees_all_equal(together, jax.tree.map(lambda *xs: jnp.stack(xs), *one_by_one))
+
+    def step(state, dirty):
+        return propagate(case.plan, state, dirty, capacity=PAGES).state, ()
+
+    state, dirty = worlds[0]
+    scanned, _ = jax.lax.scan(step, state, jnp.stack([dirty, dirty]))
+    chex.assert_trees_all_equal(scanned, one_by_one[0].state)
+
+
+def test_a_wave_that_overflows_its_capacity_is_whole_all_the_same(rng):
+    case = case_of(2)
+    state = fresh_state(rng, case)
+    everything = jnp.arange(PAGES, dtype=jnp.int32)
+    pages = jnp.asarray(rng.integers(0, 2**32, (PAGES, WORDS), np.uint32))
+    state = State(pages, state.slot_of_page, state.epoch, state.tick)
+    whole = propagate(case.plan, state, everything, capacity=PAGES)
+    short = propagate(case.plan, state, everything, capacity=1)
+    chex.assert_trees_all_equal(whole.state, short.state)
+    assert int(whole.deltas.dropped) == 0
+    assert int(short.deltas.dropped) == int(whole.report.changed) - 1 > 0
+
+
+def test_tick_settles_propagates_and_keeps_the_digest(rng):
+    case = case_of(3)
+    state = fresh_state(rng, case)
+    step = jax.jit(chex.assert_max_traces(mmsb.tick, n=2), static_argnames="capacity")
+    for capacity in (PAGES, 0):
+        expected, current = mmsb.digest(state), state
+        for _ in range(4):
+            page = rng.integers(0, PAGES, 5, np.int32)
+            words = rng.integers(0, 2**32, (5, WORDS), np.uint32)
+            deltas = DeltaBatch.make(current, page, words, mask=np.tile([False, True, False], (5, 1)))
+            out = step(current, case.plan, deltas, digest_before=expected, capacity=capacity, source=3)
+            assert int(out.state.tick) == int(current.tick) + 1
+            np.testing.assert_array_equal(np.asarray(out.digest), np.asarray(mmsb.digest(out.state)))
+            outside = np.asarray(mmsb.apply(current, deltas).view())
+            np.testing.assert_array_equal(np.asarray(out.state.view()), case.everything(outside))
+            if capacity:
+                np.testing.assert_array_equal(
+                    np.asarray(mmsb.apply(current, out.deltas).view()), np.asarray(out.state.view())
+                )
+            expected, current = out.digest, out.state
+
+
+def test_tick_counts_impossible_pages():
+    state = State.create(3, page_bytes=4)
+    good = DeltaBatch.make(state, [0, 3, 1], jnp.ones((3, 1), jnp.uint32))
+    bad = DeltaBatch(jnp.asarray([0, -1, 9], jnp.int32), good.words, None, good.source, good.dropped)
+    step = jax.jit(mmsb.tick, static_argnames="capacity")
+    for deltas, count in ((good, 0), (bad, 2)):
+        out = step(state, None, deltas, digest_before=mmsb.digest(state), capacity=0)
+        assert int(out.rejected) == count
+        assert np.flatnonzero(out.state.view()).tolist() == ([0, 1] if count == 0 else [0])
+
+
+def test_many_parents_are_folded_in_order(rng):
+    parents = 100
+    graph = ShadowPageGraph.from_edges(rng.permutation(parents), np.full(parents, parents), num_pages=parents + 2)
+    rule = Rule(
+        "sum",
+        pages=[parents, parents + 1],
+        terms=[Term(semiring.plus_times, lambda p: as_f32(p))],
+        update=lambda own, summed: as_u32(summed),
+    )
+    values = rng.normal(size=(parents + 2, 2)).astype(np.float32)
+    state = State.create(parents + 2, page_bytes=8)
+    state = mmsb.apply(state, DeltaBatch.make(state, np.arange(parents + 2), values))
+    out = propagate(RuleGraph.of(graph, [rule]), state, np.arange(parents + 2), capacity=2)
+    expected = functools.reduce(np.add, values[:parents], np.zeros(2, np.float32))
+    np.testing.assert_array_equal(np.asarray(out.state.view(jnp.float32))[parents], expected)
+    np.testing.assert_array_equal(np.asarray(out.state.view(jnp.float32))[parents + 1], np.zeros(2, np.float32))
+
+
+class TestErrors:
+    graph = ShadowPageGraph.from_edges([0, 1], [2, 2], num_pages=3)
+    term = Term(semiring.plus_times, lambda p: p[0])
+
+    def rule(self, pages=(2,), update=lambda own, x: own.at[0].set(x), terms=None):
+        return Rule("r", pages=pages, terms=[self.term] if terms is None else terms, update=update)
+
+    def test_two_rules_for_a_page(self):
+        with pytest.raises(mmsb.InvalidArgumentError, match="page 2 has two rules, 'r' and 'r'"):
+            RuleGraph.of(self.graph, [self.rule(), self.rule()])
+
+    def test_page_outside_the_graph(self):
+        with pytest.raises(mmsb.InvalidArgumentError, match="names page 3, but the graph has pages 0 to 2"):
+            RuleGraph.of(self.graph, [self.rule(pages=[3])])
+
+    def test_no_pages(self):
+        with pytest.raises(mmsb.InvalidTypeError, match="at least one"):
+            self.rule(pages=[])
+        with pytest.raises(mmsb.InvalidTypeError, match="pass the ids"):
+            self.rule(pages=[0.5])
+
+    def test_terms_of_a_wrong_type(self):
+        with pytest.raises(mmsb.InvalidTypeError, match="needs terms="):
+            self.rule(terms=[semiring.plus_times])
+
+    def test_weighted_term_without_weights(self):
+        weighted = Term(semiring.plus_times, lambda p: p[0], weighted=True)
+        with pytest.raises(mmsb.InvalidArgumentError, match="edges have no weights"):
+            RuleGraph.of(self.graph, [self.rule(terms=[weighted])])
+
+    def test_lanes(self):
+        with pytest.raises(mmsb.InvalidArgumentError, match="lanes=0"):
+            RuleGraph.of(self.graph, [self.rule()], lanes=0)
+
+    def test_rule_of_the_wrong_shape(self):
+        plan = RuleGraph.of(self.graph, [self.rule(update=lambda own, x: x)])
+        with pytest.raises(mmsb.InvalidTypeError, match=r"must return the page's new words, uint32\[2\]"):
+            propagate(plan, State.create(3, page_bytes=8), [0], capacity=1)
+
+    def test_read_of_the_wrong_type(self):
+        plan = RuleGraph.of(self.graph, [self.rule(terms=[Term(semiring.plus_times, lambda p: (p, p))])])
+        with pytest.raises(mmsb.InvalidTypeError, match="must return one array"):
+            propagate(plan, State.create(3, page_bytes=8), [0], capacity=1)
+
+    def test_state_of_another_size(self):
+        plan = RuleGraph.of(self.graph, [self.rule()])
+        with pytest.raises(mmsb.InvalidArgumentError, match="a graph of 3 pages and a state of 4"):
+            propagate(plan, State.create(4, page_bytes=8), [0], capacity=1)
