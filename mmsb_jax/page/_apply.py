@@ -93,7 +93,7 @@ def settle(state: State, deltas: DeltaBatch) -> tuple[State, DeltaBatch, UInt32[
         ),
     )
     settled = DeltaBatch(page, deltas.words, pack_mask(changed), deltas.source, deltas.dropped)
-    return after, settled, digest_change(old, settled)
+    return after, settled, digest_change(deltas.page, old, jnp.where(changed, deltas.words, old))
 
 
 def rejected(state: State, deltas: DeltaBatch) -> Int32[Array, ""]:

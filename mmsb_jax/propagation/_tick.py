@@ -1,11 +1,10 @@
 """The tick: time moves on by one, deltas arrive, changes spread. One pure function, meant to be jitted whole."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Int32, UInt32
 
-from ..page import DeltaBatch, digest, merge, rejected, settle
+from ..page import DeltaBatch, merge, rejected, settle
 from ..physical import State
 from ._rule import RuleGraph
 from ._wave import WaveReport, propagate
@@ -65,12 +64,6 @@ def tick(
     state, settled, change = settle(state.advance(), deltas)
     moved = digest_before + change
     if graph is None:
-        zero = jnp.zeros((), jnp.int32)
-        return Ticked(state, moved, settled, bad, WaveReport(zero, zero, zero))
+        return Ticked(state, moved, settled, bad, WaveReport.nothing())
     wave = propagate(graph, state, settled.page, capacity=capacity, source=source)
-    moved = jax.lax.cond(
-        wave.deltas.dropped > 0,
-        lambda: digest(wave.state),  # the dropped rows are missing from the incremental sum
-        lambda: moved + wave.digest_change,
-    )
-    return Ticked(wave.state, moved, merge(settled, wave.deltas), bad, wave.report)
+    return Ticked(wave.state, moved + wave.digest_change, merge(settled, wave.deltas), bad, wave.report)

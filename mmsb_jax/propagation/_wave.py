@@ -36,6 +36,12 @@ class WaveReport(eqx.Module):
     windows: Int32[Array, ""]
     """Groups of up to `lanes` pages that were recomputed side by side."""
 
+    @classmethod
+    def nothing(cls) -> "WaveReport":
+        """A wave that found nothing to do."""
+        zero = jnp.zeros((), jnp.int32)
+        return cls(zero, zero, zero)
+
 
 class Propagated(eqx.Module):
     """State after a wave, the deltas that the wave made, and what it did."""
@@ -45,7 +51,7 @@ class Propagated(eqx.Module):
     """One row for each changed page, as far as the capacity reached; `dropped` counts the rest, which is in the state
     all the same (its pages are those stamped with the present tick)."""
     digest_change: UInt32[Array, "2"]
-    """By how much the rows of `deltas` moved the state's digest."""
+    """By how much the wave moved the state's digest."""
     report: WaveReport
 
 
@@ -65,6 +71,7 @@ class _Wave(NamedTuple):
     recomputed: Int32[Array, ""]
     changed: Int32[Array, ""]
     windows: Int32[Array, ""]
+    digest_change: UInt32[Array, "2"]
 
 
 def propagate(
@@ -109,8 +116,7 @@ def propagate(
     )
     after = eqx.tree_at(lambda s: (s.pages, s.epoch), state, (wave.pages, wave.epoch))
     report = WaveReport(wave.recomputed, wave.changed, wave.windows)
-    deltas = _deltas(after, wave, capacity, source)
-    return Propagated(after, deltas, digest_change(wave.out_old, deltas), report)
+    return Propagated(after, _deltas(after, wave, capacity, source), wave.digest_change, report)
 
 
 def _start(graph: RuleGraph, state: State, seeds: Int32[Array, " n"], capacity: int) -> _Wave:
@@ -132,6 +138,7 @@ def _start(graph: RuleGraph, state: State, seeds: Int32[Array, " n"], capacity: 
         recomputed=zero,
         changed=zero,
         windows=zero,
+        digest_change=jnp.zeros(2, jnp.uint32),
     )
 
 
@@ -180,6 +187,7 @@ def _window(graph: RuleGraph, state: State, wave: _Wave) -> _Wave:
         recomputed=wave.recomputed + taken,
         changed=wave.changed + jnp.sum(changed, dtype=jnp.int32),
         windows=wave.windows + 1,
+        digest_change=wave.digest_change + digest_change(page, own, jnp.where(changed[:, None], new, own)),
     )
 
 

@@ -1,0 +1,1 @@
+"""A year of real flights on the bus: `python -m demo`."""

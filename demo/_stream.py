@@ -1,0 +1,47 @@
+"""Streaming the year through the bus, an hour a tick, from wherever the log stands."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mmsb_jax as mmsb
+
+from ._board import Layout, Observations, schedule
+from ._flights import HOURS, Flights
+
+FIRST_TICK = 1
+"""The tick that brings the schedule; hour `h` of the year is tick `FIRST_TICK + 1 + h`."""
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """What streaming took."""
+
+    ticks: int
+    seconds: float
+    stats: mmsb.utility.BusStats
+
+
+def tick_at(hour: int) -> int:
+    """The last tick before an hour of the year begins: the board as it stood at that moment."""
+    return FIRST_TICK + hour
+
+
+def stream(
+    bus: mmsb.Bus, flights: Flights, layout: Layout, done: Callable[[int], None] = lambda hour: None
+) -> Streamed:
+    """Go on from the bus's last tick to the end of the year; `done` hears of each hour once it is committed."""
+    if bus.tick < FIRST_TICK:
+        bus.apply(schedule(flights, layout, bus.source_id("schedule")), intent="the timetable of 2013")
+    observed = Observations(flights, layout, bus.source_id("observed"))
+    first = bus.tick - FIRST_TICK
+    if first < HOURS:
+        bus.apply(observed[first])  # compiles the tick: not part of the rate
+        done(first)
+    began, before = time.perf_counter(), bus.stats().deltas
+    for hour in range(first + 1, HOURS):
+        bus.apply(observed[hour])
+        done(hour)
+    seconds = time.perf_counter() - began
+    del before
+    return Streamed(max(HOURS - first - 1, 0), seconds, bus.stats())

@@ -1,0 +1,45 @@
+"""mmsb_jax, the state bus for JAX programs.
+
+Any state lives on the bus as fixed-size pages; every change is a delta; every delta passes one append-only log; a graph
+of pages says what depends on what; and everything can be replayed bit for bit.
+"""
+
+from importlib.metadata import version as _version
+
+from . import _errors, graph, page, physical, propagation, semiring, utility
+from ._catalog import Page
+from ._errors import *  # noqa: F403
+from .bus import Bus, start
+from .graph import EdgeKind, ShadowPageGraph
+from .page import DeltaBatch, apply, diff, digest, merge, replay
+from .physical import State
+from .propagation import Rule, RuleGraph, Term, propagate, tick
+
+__version__ = _version("mmsb-jax")
+
+__all__ = [
+    "Bus",
+    "DeltaBatch",
+    "EdgeKind",
+    "Page",
+    "Rule",
+    "RuleGraph",
+    "ShadowPageGraph",
+    "State",
+    "Term",
+    "apply",
+    "diff",
+    "digest",
+    "graph",
+    "merge",
+    "page",
+    "physical",
+    "propagate",
+    "propagation",
+    "replay",
+    "semiring",
+    "start",
+    "tick",
+    "utility",
+    *_errors.__all__,
+]

@@ -1,0 +1,248 @@
+"""What the bus knows about its pages and edges. Host data, rebuilt from the log when a run is opened again."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ._arguments import as_metadata, as_text, as_whole_number, whole_number
+from ._errors import InvalidArgumentError, InvalidTypeError, PageNotFoundError
+from .graph import EdgeKind, ShadowPageGraph
+from .page import EdgeRecords, PageRecord
+from .physical import Allocator
+from .propagation import Rule
+
+__all__ = ["Catalog", "Page", "check_weights"]
+
+LOCATIONS = ("device", "host", "unified")
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """A handle to some memory on a bus: `size` bytes on one or more pages of fixed size.
+
+    A handle outlives its page only as an error: once deleted, it is refused, also when its ids are in use again.
+    """
+
+    ids: np.ndarray
+    """int32, the ids of its pages, in order. They never change."""
+    size: int
+    """Bytes."""
+    name: str | None = None
+    location: str = "device"
+    """Where it was asked to live."""
+    placement: str = "device"
+    """Where it lives. For now that is the device, whatever was asked for."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    generation: int = 1
+    """Tells it from other pages that have used its first id."""
+    run: str = ""
+    """Tells it from the pages of other runs."""
+
+    @property
+    def id(self) -> int:
+        """The first of its ids."""
+        return int(self.ids[0])
+
+    def __repr__(self) -> str:
+        name = f"{self.name!r}, " if self.name else ""
+        ids = f"id {self.id}" if len(self.ids) == 1 else f"{len(self.ids)} pages from id {self.id}"
+        return f"Page({name}{ids}, {self.size} bytes)"
+
+
+class Catalog:
+    """The live pages, by id and name, and the edges between them."""
+
+    def __init__(self, capacity: int, page_bytes: int, run: str) -> None:
+        self.run = run
+        self.allocator = Allocator.create(capacity)
+        self.page_bytes = page_bytes
+        self.pages: dict[int, Page] = {}
+        self.names: dict[str, Page] = {}
+        self.edges = _no_edges()
+        self.graph = ShadowPageGraph.from_edges([], [], weight=[], num_pages=capacity)
+
+    def allocate(self, size: Any, name: Any, location: Any, metadata: Any) -> PageRecord:
+        """Choose ids for a new page; nothing is entered yet."""
+        size = as_whole_number("size", size)
+        if size <= 0:
+            raise InvalidArgumentError(f"got size={size}; a page has at least one byte")
+        if not isinstance(location, str) or location not in LOCATIONS:
+            raise InvalidArgumentError(f"got location={location!r}; it is one of {', '.join(map(repr, LOCATIONS))}")
+        if name is not None and not as_text("name", name):
+            raise InvalidArgumentError("got name=''; a name has at least one character, and None is for a page without")
+        if name in self.names:
+            raise InvalidArgumentError(f"there is a page named {name!r} already; choose another name or delete it first")
+        metadata = as_metadata(metadata)
+        _, ids = self.allocator.allocate(-(-size // self.page_bytes))
+        return PageRecord("create", ids, size, name, location, metadata)
+
+    def retell(self, records: Sequence[PageRecord] | EdgeRecords) -> None:
+        """Enter what a frame of the log says."""
+        if isinstance(records, EdgeRecords):
+            if (records.op == 1).all():
+                self.add_edges(records)
+            else:
+                self.forget_edges(records)
+            return
+        for record in records:
+            if record.op == "create":
+                self.enter(record)
+            else:
+                self.remove(self.pages[int(record.pages[0])])
+
+    def enter(self, record: PageRecord) -> Page:
+        """Enter a page that the log holds."""
+        self.allocator = self.allocator.claim(record.pages)
+        generation = int(self.allocator.generation[record.pages[0]])
+        ids = record.pages.copy()
+        ids.setflags(write=False)
+        metadata = dict(record.metadata)
+        page = Page(ids, record.size, record.name, record.location, "device", metadata, generation, self.run)
+        self.pages[page.id] = page
+        if page.name is not None:
+            self.names[page.name] = page
+        return page
+
+    def remove(self, page: Page) -> None:
+        """Forget a page that the log says is deleted."""
+        self.allocator = self.allocator.release(page.ids)
+        del self.pages[page.id]
+        if page.name is not None:
+            del self.names[page.name]
+
+    def resolve(self, page: Any) -> Page:
+        """The live page that a handle, a first id or a name means. Raises `PageNotFoundError`."""
+        if isinstance(page, Page):
+            found = self.pages.get(page.id)
+            if found is None or (found.generation, found.run) != (page.generation, page.run):
+                raise PageNotFoundError(f"{page} isn't on this bus; it was deleted, or belongs to another bus")
+            return found
+        if isinstance(page, str):
+            if page not in self.names:
+                known = ", ".join(map(repr, list(self.names)[:5])) or "none"
+                raise PageNotFoundError(f"there is no page named {page!r}; names on this bus: {known}")
+            return self.names[page]
+        number = whole_number(page)
+        if number is None:
+            raise InvalidTypeError(f"got a {type(page).__name__} for a page; pass a Page, its first id, or its name")
+        if number not in self.pages:
+            raise PageNotFoundError(f"no page begins at id {number}; it was never created, or is deleted")
+        return self.pages[number]
+
+    def ids(self, pages: Any) -> np.ndarray:
+        """int32: the ids that a page, an id, a name, or a list or array of them, means. All of them are alive."""
+        if isinstance(pages, Page | str):
+            return self.resolve(pages).ids
+        if isinstance(pages, Sequence) and any(isinstance(page, Page | str) for page in pages):
+            return np.concatenate([self.ids(page) for page in pages])
+        if isinstance(pages, Sequence) and not pages:
+            return np.zeros(0, np.int32)
+        try:
+            ids = np.atleast_1d(np.asarray(pages))
+        except (TypeError, ValueError) as why:
+            raise InvalidTypeError(f"got page ids that aren't a regular array ({why}); pass one flat list") from why
+        if ids.dtype.kind not in "iu" or ids.ndim != 1:
+            raise InvalidTypeError(
+                f"got page ids of shape {ids.shape} and dtype {ids.dtype}; pass pages, or whole numbers in one dimension"
+            )
+        dead = ids[~self.allocator.alive(ids)]
+        if dead.size:
+            raise PageNotFoundError(f"page {dead[0]} doesn't exist; it was never created, or is deleted")
+        return ids.astype(np.int32)
+
+    def new_edges(self, parent: Any, child: Any, kind: Any, weight: Any) -> tuple[EdgeRecords, ShadowPageGraph]:
+        """Edges to add, and the graph with them; nothing is entered yet. One side may be a single page."""
+        ends = [self.ids(parent), self.ids(child)]
+        rows = max(map(len, ends))
+        if any(len(ids) not in (1, rows) for ids in ends):
+            raise InvalidArgumentError(
+                f"got {len(ends[0])} parents and {len(ends[1])} children; pass equally many, or one of either "
+                "(a page that spans several fixed-size pages counts for all of them; pass `page.ids[i]` for one)"
+            )
+        ends = [np.ascontiguousarray(np.broadcast_to(ids, rows)) for ids in ends]
+        number = EdgeKind.parse(kind)
+        graph = self.graph.with_edges(*ends, weight=np.zeros(rows) if weight is None else weight, kind=number)
+        weights = None
+        if weight is not None:
+            weights = np.ascontiguousarray(np.broadcast_to(np.asarray(weight).astype(np.float32), rows))
+        return EdgeRecords.of(1, *ends, np.full(rows, number, np.int8), weights), graph
+
+    def add_edges(self, edges: EdgeRecords, graph: ShadowPageGraph | None = None) -> None:
+        """Enter edges that the log holds."""
+        if graph is None:
+            graph = self.graph.with_edges(edges.parent, edges.child, weight=edges.weight, kind=edges.kind)
+        self.edges = _joined(self.edges, edges)
+        self.graph = graph
+
+    def drop_edges(self, parent: Any, child: Any) -> tuple[EdgeRecords, EdgeRecords]:
+        """Edges to remove, and those that stay; nothing is removed yet."""
+        one, other = self.ids(parent), self.ids(child)
+        if len(one) != 1 or len(other) != 1:
+            raise InvalidArgumentError("remove one edge at a time: pass a parent and a child of one fixed-size page each")
+        gone = (self.edges.parent == one[0]) & (self.edges.child == other[0])
+        if not gone.any():
+            raise InvalidArgumentError(f"there is no edge {one[0]} -> {other[0]} to remove")
+        removed = _chosen(self.edges, gone)
+        return EdgeRecords.of(2, removed.parent, removed.child, removed.kind), _chosen(self.edges, ~gone)
+
+    def set_edges(self, edges: EdgeRecords) -> None:
+        """Replace all edges by some of them."""
+        self.edges = edges
+        self.graph = ShadowPageGraph.from_edges(
+            edges.parent, edges.child, weight=edges.weight, kind=edges.kind, num_pages=self.graph.num_pages
+        )
+
+    def forget_edges(self, removed: EdgeRecords) -> None:
+        """Remove the edges of which the log says so."""
+        keys = [e.parent.astype(np.int64) * self.graph.num_pages + e.child for e in (self.edges, removed)]
+        self.set_edges(_chosen(self.edges, ~np.isin(keys[0], keys[1])))
+
+    def check_unused(self, page: Page, rules: Sequence[Rule]) -> None:
+        """Raise `InvalidArgumentError` when an edge or a rule still needs a page."""
+        touching = np.isin(self.edges.parent, page.ids) | np.isin(self.edges.child, page.ids)
+        if touching.any():
+            first = int(np.argmax(touching))
+            raise InvalidArgumentError(
+                f"{page} has {int(touching.sum())} dependencies, such as {self.edges.parent[first]} -> "
+                f"{self.edges.child[first]}; remove them with remove_dependency first"
+            )
+        for rule in rules:
+            if np.isin(rule.pages, page.ids).any():
+                raise InvalidArgumentError(f"{page} is computed by rule {rule.name!r}; it can't be deleted")
+
+    def check_rule(self, rule: Any) -> None:
+        """Raise when a rule can't work on this catalogue."""
+        if not isinstance(rule, Rule):
+            raise InvalidTypeError(f"got a {type(rule).__name__}; pass a Rule(name, pages=…, terms=…, update=…)")
+        self.ids(rule.pages)
+        check_weights(rule, self.edges)
+
+
+def check_weights(rule: Rule, edges: EdgeRecords) -> None:
+    """Raise `InvalidArgumentError` when a weighted term of the rule meets an edge without a weight."""
+    if any(term.weighted for term in rule.terms):
+        bare = np.isin(edges.child, rule.pages) & ~edges.weighted & (edges.kind == EdgeKind.DATA)
+        if bare.any():
+            first = int(np.argmax(bare))
+            raise InvalidArgumentError(
+                f"rule {rule.name!r} has a weighted term, but the dependency {edges.parent[first]} -> "
+                f"{edges.child[first]} has no weight; pass weight=… to add_dependency"
+            )
+
+
+def _no_edges() -> EdgeRecords:
+    return EdgeRecords.of(1, np.zeros(0, np.int32), np.zeros(0, np.int32))
+
+
+def _columns(edges: EdgeRecords) -> list[np.ndarray]:
+    return [edges.op, edges.parent, edges.child, edges.kind, edges.weight, edges.weighted]
+
+
+def _joined(a: EdgeRecords, b: EdgeRecords) -> EdgeRecords:
+    return EdgeRecords(*(np.concatenate(pair) for pair in zip(_columns(a), _columns(b), strict=True)))
+
+
+def _chosen(edges: EdgeRecords, rows: np.ndarray) -> EdgeRecords:
+    return EdgeRecords(*(column[rows] for column in _columns(edges)))

@@ -1,0 +1,183 @@
+"""The device's side of a bus: the present state, and the jitted functions that lead to the next one.
+
+Nothing here knows of logs or names. A step is prepared first (`tick`, `wave`, `erase`) and becomes the present by
+`adopt`, once its changes are safe.
+"""
+
+import functools
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int32, UInt32
+
+from .page import DeltaBatch, PageChanges, apply, digest, digest_change
+from .physical import State
+from .propagation import RuleGraph, Ticked, WaveReport, propagate, tick
+
+__all__ = ["Engine", "Step"]
+
+_LEAST_ROWS = 8
+
+
+class Step(NamedTuple):
+    """A prepared step: the next state and digest, and what changed."""
+
+    state: State
+    digest: UInt32[Array, "2"]
+    deltas: DeltaBatch
+    report: WaveReport
+
+
+class Engine:
+    """The present state of a bus on its device."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._lent = False
+        self._room: dict[int, int] = {}
+        self.digest: UInt32[Array, "2"] = digest(state)
+        self.num_pages, self.page_words = state.num_pages, state.page_words
+
+    @property
+    def lost(self) -> bool:
+        """Whether there is no present state: a step used it up and was never adopted."""
+        return bool(self._state.pages.is_deleted())
+
+    def snapshot(self) -> State:
+        """The present state, to keep: it won't be overwritten in place."""
+        self._lent = True
+        return self._state
+
+    def lanes(self, of: UInt32[Array, "2"] | None = None) -> tuple[int, int]:
+        """A digest (the present one by default) as two Python integers."""
+        low, high = np.asarray(self.digest if of is None else of).tolist()
+        return low, high
+
+    def read(self, ids: np.ndarray) -> np.ndarray:
+        """uint32[n, page_words]: contents of some pages."""
+        return np.asarray(_read(self._state, self._padded_ids(ids)))[: len(ids)]
+
+    def check(self, graph: RuleGraph) -> None:
+        """Trace a wave without running it: a rule that doesn't fit raises here what it would raise there."""
+        seed = jax.ShapeDtypeStruct((1,), jnp.int32)
+        jax.eval_shape(functools.partial(propagate, capacity=1), graph, self._state, seed)
+
+    def tick(self, graph: RuleGraph | None, deltas: DeltaBatch, source: int) -> Step:
+        """Prepare a tick. The present state is used up, for it is changed in place: adopt the result."""
+        room = self._room.get(len(deltas), min(4 * len(deltas), self.num_pages))
+        out: Ticked = _tick(
+            self._own_state(), graph, deltas, digest_before=self.digest, capacity=room, source=np.int32(source)
+        )
+        if graph is not None and (dropped := int(out.deltas.dropped)) > 0:
+            self._room[len(deltas)] = min(2 * (room + dropped), self.num_pages)
+        return Step(out.state, out.digest, out.deltas, out.wave)
+
+    def wave(self, graph: RuleGraph, dirty: np.ndarray, source: int) -> Step:
+        """Prepare a wave that begins at some pages, one tick from now. The same holds as for `tick`."""
+        seeds = self._padded_ids(dirty)
+        room = min(4 * len(seeds), self.num_pages)
+        return Step(*_wave(self._own_state(), graph, seeds, self.digest, capacity=room, source=np.int32(source)))
+
+    def erase(self, ids: np.ndarray) -> Step:
+        """Prepare to zero some pages, one tick from now. The present state stays as it is."""
+        return Step(*_erase(self._own_state(), self._padded_ids(ids), self.digest))
+
+    def _own_state(self) -> State:
+        # A snapshot that somebody may hold is left to them, and the step gets a copy of its own. (A second compiled
+        # step, one that doesn't donate, would copy as much.)
+        if self._lent:
+            self._state, self._lent = jax.tree.map(jnp.copy, self._state), False
+        return self._state
+
+    def adopt(self, step: Step) -> None:
+        """Make a prepared step the present."""
+        self._state, self.digest = step.state, step.digest
+
+    def adopt_unchanged(self, step: Step, now: int) -> None:
+        """Adopt a step that changed nothing, and let no time pass."""
+        self.adopt(step._replace(state=eqx.tree_at(lambda s: s.tick, step.state, jnp.asarray(now, jnp.uint32))))
+
+    def changes(self, step: Step, source: int) -> PageChanges:
+        """What a step changed, as rows for the log.
+
+        Where the batch had too little room, every page stamped with the step's tick is logged as it now stands, after
+        the rows that came from outside: the same contents, only more of them.
+        """
+        deltas = step.deltas
+        page = np.asarray(deltas.page)
+        used = page < self.num_pages
+        words, mask = np.asarray(deltas.words)[used], None
+        if deltas.mask is not None:
+            mask = np.asarray(deltas.mask)[used]
+        sources = np.asarray(deltas.source)[used]
+        if int(deltas.dropped) == 0:
+            return PageChanges.from_rows(page[used], words, mask, sources)
+        stamped = np.flatnonzero(np.asarray(step.state.epoch) == np.asarray(step.state.tick)).astype(np.int32)
+        rows = np.asarray(_read(step.state, self._padded_ids(stamped)))[: len(stamped)]
+        whole = np.asarray(_full_mask(self.page_words))
+        return PageChanges.from_rows(
+            np.concatenate([page[used], stamped]),
+            np.concatenate([words, rows]),
+            np.concatenate([mask, np.tile(whole, (len(stamped), 1))]) if mask is not None else None,
+            np.concatenate([sources, np.full(len(stamped), source, np.int32)]),
+        )
+
+    def batch(self, ids: np.ndarray, raw: np.ndarray, source: int) -> DeltaBatch:
+        """Bytes for some pages as deltas, zeros behind them, in a power of two rows: so few sizes are ever compiled."""
+        rows = _padded_rows(len(ids))
+        padded = np.zeros((rows, self.page_words), np.uint32)
+        padded.view(np.uint8).reshape(-1)[: len(raw)] = raw
+        return DeltaBatch(
+            page=jnp.asarray(self._padded_ids(ids)),
+            words=jnp.asarray(padded),
+            mask=None,
+            source=jnp.full(rows, source, jnp.int32),
+            dropped=jnp.zeros((), jnp.int32),
+        )
+
+    def _padded_ids(self, ids: np.ndarray) -> np.ndarray:
+        padded = np.full(_padded_rows(len(ids)), self.num_pages, np.int32)
+        padded[: len(ids)] = ids
+        return padded
+
+
+def _padded_rows(rows: int) -> int:
+    return max(_LEAST_ROWS, 1 << (rows - 1).bit_length()) if rows else _LEAST_ROWS
+
+
+def _full_mask(page_words: int) -> np.ndarray:
+    bits = np.zeros(-(-page_words // 32) * 32, np.uint8)
+    bits[:page_words] = 1
+    return np.packbits(bits, bitorder="little").view("<u4").astype(np.uint32)
+
+
+def _wave_step(
+    state: State,
+    graph: RuleGraph,
+    dirty: Int32[Array, " n"],
+    digest_before: UInt32[Array, "2"],
+    *,
+    capacity: int,
+    source: Int32[Array, ""],
+) -> tuple[State, UInt32[Array, "2"], DeltaBatch, WaveReport]:
+    out = propagate(graph, state.advance(), dirty, capacity=capacity, source=source)
+    return out.state, digest_before + out.digest_change, out.deltas, out.report
+
+
+@jax.jit
+def _erase(
+    state: State, ids: Int32[Array, " n"], digest_before: UInt32[Array, "2"]
+) -> tuple[State, UInt32[Array, "2"], DeltaBatch, WaveReport]:
+    state = state.advance()
+    zeros = jnp.zeros((len(ids), state.page_words), jnp.uint32)
+    deltas = DeltaBatch(ids, zeros, None, jnp.zeros(len(ids), jnp.int32), jnp.zeros((), jnp.int32))
+    moved = digest_before + digest_change(ids, state.rows(ids), zeros)
+    return apply(state, deltas), moved, deltas, WaveReport.nothing()
+
+
+_read = jax.jit(lambda state, ids: state.rows(ids))
+_tick = jax.jit(tick, static_argnames="capacity", donate_argnames="state")
+_wave = jax.jit(_wave_step, static_argnames="capacity", donate_argnames="state")

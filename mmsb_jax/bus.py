@@ -1,0 +1,441 @@
+"""The session: the one place where state, graph, log and counters meet.
+
+Every change takes the same way: look at the arguments, compute the next state, append one frame to the log, and only
+then make that state the present one. So a bad call leaves everything as it was, and the log is never behind.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+
+from ._arguments import as_bytes, as_path, as_text, as_view_dtype, as_whole_number, check_batch
+from ._catalog import Catalog, Page, check_weights
+from ._engine import Engine, Step
+from ._errors import BusClosedError, InvalidArgumentError, LogFailedError
+from .graph import ShadowPageGraph
+from .page import (
+    DeltaBatch,
+    MemoryStorage,
+    PageRecord,
+    SyncMode,
+    TransactionLog,
+    replay_log,
+    verified_state,
+)
+from .physical import State
+from .propagation import Rule, RuleGraph, WaveReport
+from .utility import BusStats, Counters
+
+__all__ = ["Bus", "start"]
+
+Location = Literal["device", "host", "unified"]
+DEFAULT_PAGE_BYTES = 1024
+DEFAULT_CAPACITY = 16384
+
+
+def start(
+    path: str | os.PathLike[str] | None | Any = None,
+    *,
+    page_bytes: int | None | Any = None,
+    capacity: int | None | Any = None,
+    sync: SyncMode | Any = "group",
+) -> "Bus":
+    """Start a bus: a new run, or an existing one, which goes on where its log ends.
+
+    **Arguments:**
+
+    - `path`: the run's directory, made if missing. None: in memory, log and all.
+    - `page_bytes`: size of the fixed-size pages, a multiple of 4; 1024 by default. An existing run knows its own.
+    - `capacity`: how many pages there is room for; 16,384 by default. Likewise.
+    - `sync`: when commits are safe from a power failure: `"commit"` each, `"group"` every few milliseconds,
+      `"none"` when the bus stops. The death of the process loses no commit in any mode.
+
+    **Returns:** a `Bus`, also a context manager.
+
+    **Raises:** `LogLockedError` when another bus writes this run, `LogNotFoundError` when there is something at the
+    path that is no run, `CorruptLogError` when the log is damaged,
+    `ReplayDivergenceError` when replaying doesn't give the bits that were logged, `InvalidArgumentError` for sizes that
+    can't be, or that aren't those of the existing run.
+
+    ```python
+    >>> import mmsb_jax as mmsb, numpy as np
+    >>> with mmsb.start() as bus:
+    ...     page = bus.create_page(16, name="position")
+    ...     _ = bus.update_page(page, np.array([1.5, 2.5, 0, 0], np.float32), intent="set up")
+    ...     bus.query_page("position", dtype=np.float32)[:2]
+    array([1.5, 2.5], dtype=float32)
+
+    ```
+    """
+    page_bytes = None if page_bytes is None else as_whole_number("page_bytes", page_bytes)
+    capacity = None if capacity is None else as_whole_number("capacity", capacity)
+    if path is None:
+        return Bus._create(MemoryStorage(), page_bytes, capacity, sync)
+    path = as_path(path)
+    if not os.path.exists(path) or (os.path.isdir(path) and not os.listdir(path)):
+        return Bus._create(path, page_bytes, capacity, sync)
+    log = TransactionLog.open(path, sync=sync)
+    try:
+        return Bus._resume(path, log, page_bytes, capacity)
+    except BaseException:
+        log.close()
+        raise
+
+
+class Bus:
+    """A live state with its log, its graph and its rules. Made by `start`; not thread-safe.
+
+    The functional core does the work; the bus adds names, time and durability.
+    """
+
+    def __init__(self, log: TransactionLog, state: State, catalog: Catalog) -> None:
+        self._log = log
+        self._engine = Engine(state)
+        self._catalog = catalog
+        self._rules: list[Rule] = []
+        self._plan: RuleGraph | None = None
+        self._pending: set[int] = set()
+        self._closed: str | None = None
+        self._counters = Counters()
+
+    @classmethod
+    def _create(cls, place: Any, page_bytes: int | None, capacity: int | None, sync: SyncMode) -> "Bus":
+        page_bytes = DEFAULT_PAGE_BYTES if page_bytes is None else page_bytes
+        capacity = DEFAULT_CAPACITY if capacity is None else capacity
+        state = State.create(capacity, page_bytes=page_bytes)
+        log = TransactionLog.create(place, page_words=state.page_words, capacity=capacity, sync=sync)
+        return cls(log, state, Catalog(capacity, page_bytes, log.run_id))
+
+    @classmethod
+    def _resume(cls, place: Any, log: TransactionLog, page_bytes: int | None, capacity: int | None) -> "Bus":
+        for what, asked, real in (
+            ("page_bytes", page_bytes, 4 * log.page_words),
+            ("capacity", capacity, log.capacity),
+        ):
+            if asked is not None and asked != real:
+                raise InvalidArgumentError(
+                    f"got {what}={asked}, but the run at {place} has {real}; leave it out, or choose another path"
+                )
+        replayed = replay_log(place)
+        catalog = Catalog(log.capacity, 4 * log.page_words, log.run_id)
+        for event in replayed.events:
+            catalog.retell(event.records)
+        return cls(log, verified_state(replayed), catalog)
+
+    # Looking at it.
+
+    @property
+    def state(self) -> State:
+        """The present state: an immutable snapshot that stays valid whatever the bus does next."""
+        self._check_open()
+        return self._engine.snapshot()
+
+    @property
+    def graph(self) -> ShadowPageGraph:
+        """The dependencies between pages."""
+        return self._catalog.graph
+
+    @property
+    def tick(self) -> int:
+        """The number of the last commit of contents; 0 before the first."""
+        return self._log.tick
+
+    @property
+    def pages(self) -> tuple[Page, ...]:
+        """Handles of all live pages, by first id."""
+        return tuple(self._catalog.pages[first] for first in sorted(self._catalog.pages))
+
+    def digest(self) -> tuple[int, int]:
+        """`mmsb.digest(bus.state)`, kept up to date as the state changes."""
+        return self._engine.lanes()
+
+    def page(self, page: Page | int | str | Any) -> Page:
+        """The handle for a name or a first id. Raises `PageNotFoundError`."""
+        return self._catalog.resolve(page)
+
+    def query_page(self, page: Page | int | str | Any, *, dtype: Any = np.uint8) -> np.ndarray:
+        """What a page holds now, as a new array: its bytes, or with `dtype` seen as another type, one-dimensional.
+
+        **Raises:** `PageNotFoundError`; `InvalidArgumentError` when the size isn't a multiple of the dtype's;
+        `InvalidTypeError` for what is no dtype of fixed size.
+        """
+        self._check_open()
+        found = self._catalog.resolve(page)
+        wanted = as_view_dtype(dtype, found.size, found)
+        raw = self._engine.read(found.ids).reshape(-1).view(np.uint8)[: found.size]
+        return raw.copy().view(wanted)
+
+    def stats(self) -> BusStats:
+        """Counts since this bus was started, and sizes as they are now."""
+        allocator = self._catalog.allocator
+        return self._counters.snapshot(
+            tick=self.tick,
+            pages=allocator.live,
+            capacity=allocator.capacity,
+            page_bytes=self._catalog.page_bytes,
+            edges=self._catalog.graph.num_edges,
+            log_bytes=self._log.bytes_written,
+            log_frames=self._log.sequence + 1,
+        )
+
+    def source_id(self, name: str | Any) -> int:
+        """The number that stands for a source's name in `DeltaBatch.source`; a new name enters the log's table.
+
+        **Raises:** `InvalidTypeError` and `InvalidArgumentError` for what isn't text.
+        """
+        self._check_open()
+        name = as_text("source", name)
+        with self._guarded():
+            return self._log.name_id(name)
+
+    # Pages and dependencies.
+
+    def create_page(
+        self,
+        size: int | Any,
+        *,
+        location: Location | Any = "device",
+        name: str | None | Any = None,
+        metadata: Mapping[str, Any] | None | Any = None,
+    ) -> Page:
+        """Make a zeroed page of `size` bytes; a large one takes several fixed-size pages.
+
+        **Arguments:**
+
+        - `location`: where it should live. For now every page lives on the device; `Page.placement` says so.
+        - `name`: a handle for people; unique on this bus.
+        - `metadata`: anything that JSON can carry; kept in the log.
+
+        **Raises:** `InvalidArgumentError` for a size below 1, a name in use, or metadata that JSON can't carry;
+        `InvalidTypeError`; `CapacityError` when the bus is full.
+        """
+        self._check_open()
+        record = self._catalog.allocate(size, name, location, metadata)
+        with self._guarded():
+            self._log.append_pages(self.tick, [record], digest=self.digest())
+            return self._catalog.enter(record)
+
+    def delete_page(self, page: Page | int | str | Any) -> None:
+        """Zero a page and give its ids back.
+
+        **Raises:** `PageNotFoundError`; `InvalidArgumentError` while a dependency or a rule needs the page.
+        """
+        self._check_open()
+        found = self._catalog.resolve(page)
+        self._catalog.check_unused(found, self._rules)
+        record = PageRecord("delete", found.ids, found.size, found.name, found.location, found.metadata)
+        with self._guarded():
+            step = self._engine.erase(found.ids)
+            self._log.append_pages(self.tick + 1, [record], digest=self._engine.lanes(step.digest))
+            self._engine.adopt(step)
+            self._catalog.remove(found)
+            self._pending.difference_update(found.ids.tolist())
+
+    def add_dependency(self, parent: Any, child: Any, kind: Any = "data", weight: Any = None) -> None:
+        """Say that `child` depends on `parent`. Both may be pages, ids, names, or arrays of ids: one edge a pair.
+
+        **Arguments:**
+
+        - `kind`: `"data"` (recompute the child), `"control"`, `"device_sync"` or `"compiler"`.
+        - `weight`: a number, or one an edge: what a weighted `Term` ⊗-multiplies the parent's message with.
+
+        **Raises:** `GraphCycleError`, which names the cycle; `PageNotFoundError`; `InvalidTypeError`;
+        `InvalidArgumentError`, also when a rule needs a weight and there is none.
+        """
+        self._check_open()
+        edges, graph = self._catalog.new_edges(parent, child, kind, weight)
+        for rule in self._rules:
+            check_weights(rule, edges)
+        with self._guarded():
+            self._log.append_edges(self.tick, edges, digest=self.digest())
+            self._catalog.add_edges(edges, graph)
+            self._plan = None
+
+    def remove_dependency(self, parent: Any, child: Any) -> None:
+        """Remove all edges from one fixed-size page to another. Raises `InvalidArgumentError` when there is none."""
+        self._check_open()
+        removed, rest = self._catalog.drop_edges(parent, child)
+        with self._guarded():
+            self._log.append_edges(self.tick, removed, digest=self.digest())
+            self._catalog.set_edges(rest)
+            self._plan = None
+
+    def add_rule(self, rule: Rule | Any) -> None:
+        """Let some pages be computed from their parents. Rules are code: they aren't logged; add them again on reopening.
+
+        **Raises:** `PageNotFoundError` for a page that isn't alive; `InvalidArgumentError` when a page has a rule
+        already, or a weighted term meets a dependency without a weight; `InvalidTypeError` when its functions don't
+        return what they must.
+        """
+        self._check_open()
+        self._catalog.check_rule(rule)
+        plan = RuleGraph.of(self._catalog.graph, [*self._rules, rule])
+        self._engine.check(plan)
+        self._rules.append(rule)
+        self._plan = plan
+
+    # Changing contents.
+
+    def update_page(
+        self, page: Page | int | str | Any, data: Any, *, source: str | Any = "api", intent: str | None | Any = None
+    ) -> int | None:
+        """Give a page new contents. Only the words that differ are logged, as one commit.
+
+        What depends on it is brought up to date by the next `propagate`.
+
+        **Arguments:**
+
+        - `data`: bytes, or an array of any fixed-size dtype; exactly `page.size` bytes.
+        - `source`, `intent`: who, and why; kept in the log.
+
+        **Returns:** the tick of the commit, or None when nothing differed.
+
+        **Raises:** `PageNotFoundError`, `InvalidTypeError`, `InvalidDeltaError` when the number of bytes is wrong.
+        """
+        self._check_open()
+        found = self._catalog.resolve(page)
+        raw = as_bytes(data, found.size, found)
+        intent = _as_intent(intent)
+        now, name = self.tick, self.source_id(source)
+        with self._guarded():
+            step = self._engine.tick(None, self._engine.batch(found.ids, raw, name), name)
+            if not np.any(np.asarray(step.deltas.page) < self._engine.num_pages):
+                self._engine.adopt_unchanged(step, now)
+                return None
+            self._commit(step, name, intent)
+        self._pending.update(found.ids.tolist())
+        return self.tick
+
+    def propagate(
+        self,
+        pages: Any = None,
+        mode: Literal["immediate", "deferred", "batch"] | Any = "immediate",
+        *,
+        intent: str | None | Any = None,
+    ) -> WaveReport | None:
+        """Let changes spread along DATA dependencies: recompute, parents first, each affected page once.
+
+        **Arguments:**
+
+        - `pages`: where it begins; None: at all pages updated since the last wave.
+        - `mode`: `"immediate"`: now, from `pages` alone; `"deferred"`: remember `pages` for a later wave;
+          `"batch"`: now, from `pages` and everything remembered.
+
+        **Returns:** what the wave did, or None when it was deferred. What changed is one commit.
+
+        **Raises:** `PageNotFoundError`, `InvalidTypeError`, `InvalidArgumentError`.
+        """
+        self._check_open()
+        if mode not in ("immediate", "deferred", "batch"):
+            raise InvalidArgumentError(f"got mode={mode!r}; it is 'immediate', 'deferred' or 'batch'")
+        intent = _as_intent(intent)
+        chosen = set() if pages is None else set(self._catalog.ids(pages).tolist())
+        if mode == "deferred":
+            self._pending |= chosen
+            return None
+        if pages is None or mode == "batch":
+            chosen |= self._pending
+        report = self._wave(np.array(sorted(chosen), np.int32), intent)
+        self._pending -= chosen
+        return report
+
+    def apply(self, deltas: DeltaBatch | Any, *, intent: str | None | Any = None) -> WaveReport:
+        """One tick: apply a batch of deltas and let it propagate, in one jitted call and one commit.
+
+        Time passes, and a commit is made, also when nothing changes. Pages updated before are propagated first.
+
+        **Arguments:**
+
+        - `deltas`: sources are numbers from `source_id`. Keep the number of rows the same from tick to tick (pad with
+          empty rows), so that nothing is compiled twice.
+
+        **Raises:** `InvalidDeltaError` when a row names a page or a source that isn't there, the pages have another
+        size, or the batch is incomplete (`deltas.dropped`).
+        """
+        self._check_open()
+        check_batch(
+            deltas,
+            alive=self._catalog.allocator,
+            page_words=self._engine.page_words,
+            names=len(self._log.names),
+        )
+        intent = _as_intent(intent)
+        if self._pending:
+            self.propagate()
+        source = self.source_id("propagation")
+        with self._guarded():
+            step = self._engine.tick(self._rule_graph(), deltas, source)
+            self._commit(step, source, intent)
+        self._counters.waved(step.report)
+        return step.report
+
+    def stop(self) -> None:
+        """Sync and close the log. Calling it again does nothing."""
+        if self._closed is None:
+            self._closed = "it was stopped"
+        self._log.close()
+
+    def __enter__(self) -> "Bus":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        if self._closed is not None:
+            return f"Bus(closed: {self._closed})"
+        return f"Bus({len(self._catalog.pages)} pages, {self._catalog.graph.num_edges} dependencies, tick {self.tick})"
+
+    # Inside.
+
+    def _wave(self, dirty: np.ndarray, intent: str | None) -> WaveReport:
+        plan = self._rule_graph()
+        if plan is None or not len(dirty):
+            return WaveReport.nothing()
+        now, source = self.tick, self.source_id("propagation")
+        with self._guarded():
+            step = self._engine.wave(plan, dirty, source)
+            if int(step.report.changed):
+                self._commit(step, source, intent)
+            else:
+                self._engine.adopt_unchanged(step, now)
+        self._counters.waved(step.report)
+        return step.report
+
+    def _rule_graph(self) -> RuleGraph | None:
+        if self._plan is None and self._rules:
+            self._plan = RuleGraph.of(self._catalog.graph, self._rules)
+        return self._plan
+
+    def _commit(self, step: Step, source: int, intent: str | None) -> None:
+        changes = self._engine.changes(step, source)
+        self._log.append_changes(self.tick + 1, changes, digest=self._engine.lanes(step.digest), intent=intent)
+        self._engine.adopt(step)
+        self._counters.committed(changes)
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Close the bus when its log fails, or when a commit ends half-way: then memory and log may differ."""
+        try:
+            yield
+        except BaseException as error:
+            if self._engine.lost or isinstance(error, LogFailedError) or not isinstance(error, Exception):
+                self._closed = f"a commit failed ({type(error).__name__}: {error})"
+            raise
+
+    def _check_open(self) -> None:
+        if self._closed is not None:
+            raise BusClosedError(
+                f"this bus is closed: {self._closed}. Open the run again with mmsb.start(path); "
+                "every commit that was acknowledged is there"
+            )
+
+
+def _as_intent(intent: Any) -> str | None:
+    return None if intent is None else as_text("intent", intent)
