@@ -1,9 +1,9 @@
 """The operations board: which pages there are, what depends on what, and how a page is computed from its parents.
 
-    flight ──max-plus──▶ next flight of the same aircraft
-       │
-       ├──sums, maxima──▶ its airport's hour
-       └──sums, maxima──▶ its carrier's day
+flight ──max-plus──▶ next flight of the same aircraft
+   │
+   ├──sums, maxima──▶ its airport's hour
+   └──sums, maxima──▶ its carrier's day
 """
 
 from dataclasses import dataclass
@@ -56,17 +56,17 @@ class Layout:
 
 
 def open_board(path: str, flights: Flights) -> tuple[mmsb.Bus, Layout]:
-    """The board's bus: a new one with its pages and edges, or the one that lies at the path. Rules are added either way."""
+    """The board's bus: a new one with its pages and edges, or the one at the path. Rules are added either way."""
     layout = Layout.of(flights)
     bus = mmsb.start(path, page_bytes=PAGE_BYTES, capacity=layout.capacity)
     known = {page.name for page in bus.pages}
     for name, ids in (("flights", layout.flights), ("airport hours", layout.hours), ("carrier days", layout.days)):
         if name not in known:
             bus.create_page(ids.size * PAGE_BYTES, name=name)
+    before, after, minutes = flights.rotations()
     if bus.graph.num_edges == 0:
-        before, after, minutes = flights.rotations()
         bus.add_dependency(layout.flights[before], layout.flights[after], weight=minutes)
-    if bus.graph.num_edges == len(flights.rotations()[0]):
+    if bus.graph.num_edges == len(before):
         hour, day = flights.scheduled // 60, flights.scheduled // 1440
         everyone = np.concatenate([layout.flights, layout.flights])
         bus.add_dependency(
@@ -99,7 +99,7 @@ def rules(layout: Layout) -> list[Rule]:
     ]
 
 
-def schedule(flights: Flights, layout: Layout, source: int) -> DeltaBatch:
+def schedule(flights: Flights, layout: Layout, state: mmsb.State, source: int) -> DeltaBatch:
     """Everything that is known before the year begins, as one batch."""
     words = np.zeros((len(flights), PAGE_WORDS), np.int32)
     for word, values in (
@@ -112,7 +112,7 @@ def schedule(flights: Flights, layout: Layout, source: int) -> DeltaBatch:
         (TAIL, flights.tail),
     ):
         words[:, word] = values
-    return _batch(layout.flights, words, None, source)
+    return DeltaBatch.make(state, layout.flights, words, source=source)
 
 
 class Observations:
@@ -122,21 +122,22 @@ class Observations:
         hour = flights.observed_hour
         self._order = np.argsort(hour, kind="stable")
         self._start = np.searchsorted(hour[self._order], np.arange(HOURS + 1))
-        self._flights, self._source, self._nowhere = flights, source, layout.capacity
-        self._mask = np.full((ROWS, 1), 1 << DEPARTED | 1 << STATUS, np.uint32)
+        self._flights, self._nowhere = flights, layout.capacity
+        self._mask = jnp.full((ROWS, 1), 1 << DEPARTED | 1 << STATUS, jnp.uint32)
+        self._source = jnp.full(ROWS, source, jnp.int32)
+        self._none = jnp.zeros((), jnp.int32)
 
     def __getitem__(self, hour: int) -> DeltaBatch:
         who = self._order[self._start[hour] : self._start[hour + 1]]
+        cancelled = self._flights.cancelled[who]
         page = np.full(ROWS, self._nowhere, np.int32)
         words = np.zeros((ROWS, PAGE_WORDS), np.int32)
         page[: len(who)] = who
-        words[: len(who), DEPARTED] = np.where(self._flights.cancelled[who], 0, self._flights.departed[who])
-        words[: len(who), STATUS] = np.where(self._flights.cancelled[who], CANCELLED, GONE)
-        return _batch(page, words, self._mask, self._source)
-
-
-def _batch(page: np.ndarray, words: np.ndarray, mask: np.ndarray | None, source: int) -> DeltaBatch:
-    return DeltaBatch(page, words.view(np.uint32), mask, np.full(len(page), source, np.int32), np.int32(0))
+        words[: len(who), DEPARTED] = np.where(cancelled, 0, self._flights.departed[who])
+        words[: len(who), STATUS] = np.where(cancelled, CANCELLED, GONE)
+        return DeltaBatch(
+            jnp.asarray(page), jnp.asarray(words.view(np.uint32)), self._mask, self._source, self._none
+        )
 
 
 def _ints(words: jax.Array) -> jax.Array:

@@ -53,6 +53,11 @@ class Flights:
         return len(self.scheduled)
 
     @property
+    def aircraft(self) -> int:
+        """How many aircraft flew."""
+        return len(np.unique(self.tail[(self.tail >= 0) & ~self.cancelled]))
+
+    @property
     def observed_hour(self) -> np.ndarray:
         """The hour in which a flight's departure, or its cancellation at the scheduled time, becomes known."""
         minute = np.where(self.cancelled, self.scheduled, self.departed)

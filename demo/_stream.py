@@ -9,6 +9,8 @@ import mmsb_jax as mmsb
 from ._board import Layout, Observations, schedule
 from ._flights import HOURS, Flights
 
+OBSERVED = "observed"
+"""The source of what comes from outside; the bus calls the waves' own changes `propagation`."""
 FIRST_TICK = 1
 """The tick that brings the schedule; hour `h` of the year is tick `FIRST_TICK + 1 + h`."""
 
@@ -19,6 +21,8 @@ class Streamed:
 
     ticks: int
     seconds: float
+    deltas: int
+    """Rows logged in that time."""
     stats: mmsb.utility.BusStats
 
 
@@ -28,20 +32,25 @@ def tick_at(hour: int) -> int:
 
 
 def stream(
-    bus: mmsb.Bus, flights: Flights, layout: Layout, done: Callable[[int], None] = lambda hour: None
+    bus: mmsb.Bus,
+    flights: Flights,
+    layout: Layout,
+    *,
+    hours: int = HOURS,
+    done: Callable[[int], None] = lambda hour: None,
 ) -> Streamed:
-    """Go on from the bus's last tick to the end of the year; `done` hears of each hour once it is committed."""
+    """Go on from the bus's last tick through the year's first `hours`; `done` hears of each hour once committed."""
     if bus.tick < FIRST_TICK:
-        bus.apply(schedule(flights, layout, bus.source_id("schedule")), intent="the timetable of 2013")
-    observed = Observations(flights, layout, bus.source_id("observed"))
+        timetable = schedule(flights, layout, bus.state, bus.source_id("schedule"))
+        bus.apply(timetable, intent="the timetable of 2013")
+    observed = Observations(flights, layout, bus.source_id(OBSERVED))
     first = bus.tick - FIRST_TICK
-    if first < HOURS:
+    if first < hours:
         bus.apply(observed[first])  # compiles the tick: not part of the rate
         done(first)
     began, before = time.perf_counter(), bus.stats().deltas
-    for hour in range(first + 1, HOURS):
+    for hour in range(first + 1, hours):
         bus.apply(observed[hour])
         done(hour)
     seconds = time.perf_counter() - began
-    del before
-    return Streamed(max(HOURS - first - 1, 0), seconds, bus.stats())
+    return Streamed(max(hours - first - 1, 0), seconds, bus.stats().deltas - before, bus.stats())

@@ -13,7 +13,7 @@ from .bus import Bus, start
 from .graph import EdgeKind, ShadowPageGraph
 from .page import DeltaBatch, apply, diff, digest, merge, replay
 from .physical import State
-from .propagation import Rule, RuleGraph, Term, propagate, tick
+from .propagation import Rule, RuleGraph, SparseMatrix, Term, closure, matmul, propagate, tick
 
 __version__ = _version("mmsb-jax")
 
@@ -25,12 +25,15 @@ __all__ = [
     "Rule",
     "RuleGraph",
     "ShadowPageGraph",
+    "SparseMatrix",
     "State",
     "Term",
     "apply",
+    "closure",
     "diff",
     "digest",
     "graph",
+    "matmul",
     "merge",
     "page",
     "physical",

@@ -1,4 +1,7 @@
-"""Law 7: a wave recomputes each affected page once, in order, and nothing else; the result equals recomputing everything."""
+"""Law 7: a wave recomputes each affected page once, in order, and nothing else.
+
+The result equals recomputing everything.
+"""
 
 import functools
 

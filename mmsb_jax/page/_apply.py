@@ -102,7 +102,7 @@ def rejected(state: State, deltas: DeltaBatch) -> Int32[Array, ""]:
 
 
 def diff(old: State, new: State, capacity: int) -> DeltaBatch:
-    """The deltas that lead from the contents of `old` to those of `new`: `apply(old, diff(old, new))` has the bits of `new`.
+    """The deltas that lead from the contents of `old` to those of `new`, bit for bit: `apply` is the way back.
 
     Words are compared as bits, so NaN payloads and -0.0 survive.
 

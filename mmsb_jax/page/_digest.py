@@ -1,9 +1,9 @@
 """A fingerprint of contents: two 32-bit lanes, integers only, the same on every device and in every layout.
 
-Every non-zero word is hashed together with its address (page id, word number), and the hashes are summed modulo
-2^32. So the order of summation can't matter, zeroed pages count for nothing, and a change of a few words changes the
-digest by their hashes alone. The hash is `mix(mix(word) * key)`, with an odd key made from the address and the finaliser
-of MurmurHash3 (Appleby, 2011) as `mix`; all are bijections of the word, so one changed word always shows. (The inner
+Every non-zero word is hashed together with its address (page id, word number), and the hashes are summed modulo 2^32.
+So the order of summation can't matter, zeroed pages count for nothing, and a change of a few words changes the digest
+by their hashes alone. The hash is `mix(mix(word) * key)`, with an odd key made from the address and the finaliser of
+MurmurHash3 (Appleby, 2011) as `mix`; all are bijections of the word, so one changed word always shows. (The inner
 `mix` is needed: floats end in zeros, and a product's high bits would depend on few bits of the key.) It guards against
 accidents, not against an adversary.
 """
@@ -34,8 +34,10 @@ def digest(state: State) -> UInt32[Array, "2"]:
 
     ```
     """
-    page_of_slot = jnp.zeros_like(state.slot_of_page).at[state.slot_of_page].set(
-        jnp.arange(state.num_pages, dtype=jnp.int32), unique_indices=True, mode="promise_in_bounds"
+    page_of_slot = (
+        jnp.zeros_like(state.slot_of_page)
+        .at[state.slot_of_page]
+        .set(jnp.arange(state.num_pages, dtype=jnp.int32), unique_indices=True, mode="promise_in_bounds")
     )
     return jnp.stack([_sum(_hash(state.pages, page_of_slot, lane)) for lane in (0, 1)])
 

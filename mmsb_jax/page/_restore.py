@@ -43,7 +43,7 @@ def replay(place: str | os.PathLike[str] | Storage, *, tick: int | None = None) 
 
 
 def verified_state(replayed: Replayed) -> State:
-    """What was replayed, on the device. Raises `ReplayDivergenceError` when its digest isn't the one that was logged."""
+    """What was replayed, on the device. Raises `ReplayDivergenceError` when its digest isn't the one logged."""
     state = State(
         pages=jnp.asarray(replayed.pages),
         slot_of_page=jnp.arange(len(replayed.pages), dtype=jnp.int32),

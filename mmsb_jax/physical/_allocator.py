@@ -35,7 +35,11 @@ class Allocator:
 
     @classmethod
     def create(cls, capacity: int) -> "Allocator":
-        """An allocator with `capacity` free ids."""
+        """An allocator with `capacity` free ids. Raises `InvalidArgumentError` for a negative capacity."""
+        if not 0 <= capacity < 2**31:
+            raise InvalidArgumentError(
+                f"got capacity={capacity}; page ids are int32, so it lies between 0 and 2**31 - 1"
+            )
         return cls(_frozen(np.zeros(capacity, np.uint32)))
 
     @property
@@ -61,20 +65,32 @@ class Allocator:
         return self.claim(ids), ids
 
     def claim(self, ids: np.ndarray) -> "Allocator":
-        """Mark these free ids as alive: `allocate` with the choice made elsewhere, as a log replays it."""
-        if self.alive(ids).any() or len(np.unique(ids)) != len(ids):
+        """Mark these free ids as alive: `allocate` with the choice made elsewhere, as a log replays it.
+
+        **Raises:** `PageNotFoundError` for an id that can't be, `InvalidArgumentError` for one alive or named twice.
+        """
+        outside = ids[(ids < 0) | (ids >= self.capacity)]
+        if len(outside):
+            raise PageNotFoundError(f"page {int(outside[0])} can't be; the ids are 0 to {self.capacity - 1}")
+        if self.alive(ids).any():
             raise InvalidArgumentError(f"pages {ids[self.alive(ids)].tolist()[:10]} are in use already")
+        _refuse_twins(ids)
         first_free = self.first_free
         if len(ids) and ids[0] == first_free and ids[-1] == first_free + len(ids) - 1:
             first_free += len(ids)
         return Allocator(self._bumped(ids), self.live + len(ids), first_free)
 
     def release(self, ids: np.ndarray) -> "Allocator":
-        """Give these ids back. Raises `PageNotFoundError` when one of them isn't alive."""
+        """Give these ids back.
+
+        **Raises:** `PageNotFoundError` when one of them isn't alive, `InvalidArgumentError` when one is named twice.
+        """
         dead = ids[~self.alive(ids)]
         if len(dead):
             raise PageNotFoundError(f"page {int(dead[0])} doesn't exist; it was never created or is already deleted")
-        return Allocator(self._bumped(ids), self.live - len(ids), min(self.first_free, int(ids.min())))
+        _refuse_twins(ids)
+        lowest = int(ids.min(initial=self.first_free))
+        return Allocator(self._bumped(ids), self.live - len(ids), min(self.first_free, lowest))
 
     def _lowest_free(self, count: int) -> np.ndarray:
         # Most often the next ids in a row are free; otherwise look at everything once.
@@ -87,6 +103,13 @@ class Allocator:
         generation = self.generation.copy()
         generation[ids] += np.uint32(1)
         return _frozen(generation)
+
+
+def _refuse_twins(ids: np.ndarray) -> None:
+    if len(np.unique(ids)) != len(ids):
+        raise InvalidArgumentError(
+            f"got page ids of which some occur twice, such as {ids.tolist()[:10]}; name each once"
+        )
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
