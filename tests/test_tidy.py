@@ -182,7 +182,9 @@ def _undocumented_value(name, value):
     documents = [own, *(item.__doc__ or "" for item in members.values())]
     problems = [f"{name}.{member} has no docstring" for member, item in members.items() if not item.__doc__]
     is_error = inspect.isclass(value) and issubclass(value, BaseException)
-    if not is_error and not any(">>>" in document for document in documents):
+    # What a function returns is shown where the function is.
+    shown = any(">>>" in document or re.search(r"See `[\w.]+` for an example", document) for document in documents)
+    if not is_error and not shown:
         problems.append(f"{name} has no example (>>>)")
     return problems
 

@@ -251,20 +251,26 @@ def test_tick_counts_impossible_pages():
 
 def test_many_parents_are_folded_in_order(rng):
     parents = 100
-    graph = ShadowPageGraph.from_edges(rng.permutation(parents), np.full(parents, parents), num_pages=parents + 2)
+    order, weight = rng.permutation(parents), rng.normal(size=parents).astype(np.float32)
+    graph = ShadowPageGraph.from_edges(order, np.full(parents, parents), weight=weight, num_pages=parents + 2)
     rule = Rule(
         "sum",
         pages=[parents, parents + 1],
-        terms=[Term(semiring.plus_times, lambda p: as_f32(p))],
+        terms=[Term(semiring.plus_times, lambda p: as_f32(p), weighted=True)],
         update=lambda own, summed: as_u32(summed),
     )
     values = rng.normal(size=(parents + 2, 2)).astype(np.float32)
     state = State.create(parents + 2, page_bytes=8)
     state = mmsb.apply(state, DeltaBatch.make(state, np.arange(parents + 2), values))
-    out = propagate(RuleGraph.of(graph, [rule]), state, np.arange(parents + 2), capacity=2)
-    expected = functools.reduce(np.add, values[:parents], np.zeros(2, np.float32))
-    np.testing.assert_array_equal(np.asarray(out.state.view(jnp.float32))[parents], expected)
-    np.testing.assert_array_equal(np.asarray(out.state.view(jnp.float32))[parents + 1], np.zeros(2, np.float32))
+    weights = np.empty_like(weight)
+    weights[order] = weight
+    products = values[:parents] * weights[:, None]  # rounded before they are added: no fused multiply-add
+    expected = functools.reduce(np.add, products, np.zeros(2, np.float32))
+    for lanes in (1, 32):
+        plan = RuleGraph.of(graph, [rule], lanes=lanes)
+        out = propagate(plan, state, np.arange(parents + 2), capacity=2)
+        np.testing.assert_array_equal(np.asarray(out.state.view(jnp.float32))[parents], expected)
+        np.testing.assert_array_equal(np.asarray(out.state.view(jnp.float32))[parents + 1], np.zeros(2, np.float32))
 
 
 class TestErrors:

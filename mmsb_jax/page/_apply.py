@@ -97,7 +97,16 @@ def settle(state: State, deltas: DeltaBatch) -> tuple[State, DeltaBatch, UInt32[
 
 
 def rejected(state: State, deltas: DeltaBatch) -> Int32[Array, ""]:
-    """How many rows name a page that can't exist: neither an id of this state nor the sentinel."""
+    """How many rows name a page that can't exist: neither an id of this state nor the sentinel.
+
+    ```python
+    >>> import mmsb_jax as mmsb
+    >>> state = mmsb.State.create(3)
+    >>> int(mmsb.page.rejected(state, mmsb.DeltaBatch.empty(state, rows=2)))
+    0
+
+    ```
+    """
     return jnp.sum((deltas.page < 0) | (deltas.page > state.num_pages), dtype=jnp.int32)
 
 

@@ -13,7 +13,15 @@ __all__ = ["DeltaBatch", "merge", "pack_mask", "unpack_mask"]
 
 
 def pack_mask(mask: Bool[Array, "*n words"]) -> UInt32[Array, "*n packed"]:
-    """A mask of words as bits: bit `i` of element `j` stands for word `32 * j + i`."""
+    """A mask of words as bits: bit `i` of element `j` stands for word `32 * j + i`.
+
+    ```python
+    >>> import jax.numpy as jnp
+    >>> pack_mask(jnp.array([[True, False, True]]))
+    Array([[5]], dtype=uint32)
+
+    ```
+    """
     words = mask.shape[-1]
     packed = -(-words // 32)
     padded = jnp.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, 32 * packed - words)])
@@ -22,7 +30,15 @@ def pack_mask(mask: Bool[Array, "*n words"]) -> UInt32[Array, "*n packed"]:
 
 
 def unpack_mask(packed: UInt32[Array, "*n packed"], words: int) -> Bool[Array, "*n words"]:
-    """The inverse of `pack_mask`."""
+    """The inverse of `pack_mask`.
+
+    ```python
+    >>> import jax.numpy as jnp
+    >>> unpack_mask(jnp.array([[5]], jnp.uint32), 3).tolist()
+    [[True, False, True]]
+
+    ```
+    """
     bits = (packed[..., None] >> _bit_numbers(packed.ndim + 1)) & jnp.uint32(1)
     return bits.reshape(*packed.shape[:-1], 32 * packed.shape[-1])[..., :words] != 0
 

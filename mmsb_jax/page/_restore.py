@@ -43,7 +43,18 @@ def replay(place: str | os.PathLike[str] | Storage, *, tick: int | None = None) 
 
 
 def verified_state(replayed: Replayed) -> State:
-    """What was replayed, on the device. Raises `ReplayDivergenceError` when its digest isn't the one logged."""
+    """What was replayed, on the device. Raises `ReplayDivergenceError` when its digest isn't the one logged.
+
+    ```python
+    >>> import mmsb_jax as mmsb
+    >>> log = mmsb.page.MemoryStorage()
+    >>> with mmsb.page.TransactionLog.create(log, page_words=1, capacity=2):
+    ...     pass
+    >>> mmsb.page.verified_state(mmsb.page.replay_log(log)).num_pages
+    2
+
+    ```
+    """
     state = State(
         pages=jnp.asarray(replayed.pages),
         slot_of_page=jnp.arange(len(replayed.pages), dtype=jnp.int32),

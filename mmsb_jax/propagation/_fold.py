@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int32, UInt32
 
+from ..kernels import rounded
 from ._rule import Recipe, RuleGraph, Term, message_of
 
 __all__ = ["recompute"]
@@ -51,7 +52,7 @@ def _fold(
 ) -> Array:
     """⊕ over each page's parents, strictly from left to right: the same bits however many pages run side by side."""
     message = message_of(term, pages.shape[1])
-    zero = jnp.full((len(start), *message.shape), term.semiring.zero(message.dtype), message.dtype)
+    zero = jnp.broadcast_to(jnp.asarray(term.semiring.zero(message.dtype)), (len(start), *message.shape))
     slots = min(recipe.max_parents, _SLOTS)
     if slots == 0:
         return zero
@@ -87,7 +88,15 @@ def _messages(
     rows = pages.at[slot].get(mode="promise_in_bounds")
     messages = jax.vmap(jax.vmap(term.read))(rows)
     if not term.weighted or graph.in_weight is None:
-        return messages
+        return _rounded(messages, edge)
     weight = graph.in_weight.at[edge].get(mode="promise_in_bounds").astype(message.dtype)
     weight = jnp.broadcast_to(weight.reshape(*edge.shape, *[1] * len(message.shape)), messages.shape)
-    return term.semiring.multiply(weight, messages)
+    return _rounded(term.semiring.multiply(weight, messages), edge)
+
+
+def _rounded(messages: Array, edge: Int32[Array, "lanes width"]) -> Array:
+    """Keep the last product of a float message apart from the sum: one multiply-add would round otherwise."""
+    if not jnp.issubdtype(messages.dtype, jnp.floating):
+        return messages
+    never_negative = edge.ravel()[0] >> 31  # a zero that the compiler can't see
+    return rounded(messages, never_negative.astype(f"uint{8 * messages.dtype.itemsize}"))

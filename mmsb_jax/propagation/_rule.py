@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float32, Int32, UInt32
+from jaxtyping import Array, ArrayLike, Float32, Int32
 
 from .._errors import InvalidArgumentError, InvalidTypeError
 from ..graph import EdgeKind, ShadowPageGraph
@@ -26,7 +26,14 @@ class Term(eqx.Module):
       that the semiring carries.
     - `weighted`: whether the edge's weight, cast to the message's dtype, is ⊗-multiplied to the message.
 
-    The fold runs over the parents in ascending order of their ids, whatever order the edges came in.
+    The fold runs over the parents in ascending order of their ids, whatever order the edges came in. See `Rule`.
+
+    ```python
+    >>> import mmsb_jax as mmsb
+    >>> mmsb.Term(mmsb.semiring.max_plus, read=lambda parent: parent[0].astype("float32"), weighted=True).weighted
+    True
+
+    ```
     """
 
     semiring: Semiring
@@ -102,6 +109,16 @@ class RuleGraph(eqx.Module):
 
     Pages with a rule are grouped into *stages*, by level and rule: a page's parents always lie in earlier stages, and
     the pages of one stage can be recomputed side by side.
+
+    ```python
+    >>> import mmsb_jax as mmsb
+    >>> term = mmsb.Term(mmsb.semiring.plus_times, read=lambda parent: parent[0])
+    >>> total = mmsb.Rule("total", pages=[2], terms=[term], update=lambda own, x: own.at[0].set(x))
+    >>> graph = mmsb.RuleGraph.of(mmsb.ShadowPageGraph.from_edges([0, 1], [2, 2], num_pages=3), [total])
+    >>> graph
+    RuleGraph(3 pages, 1 rule, 1 stage)
+
+    ```
     """
 
     in_start: Int32[Array, " pages_and_one"]
@@ -154,6 +171,11 @@ class RuleGraph(eqx.Module):
             recipes=recipes,
             max_children=int(out_degree.max(initial=0)),
         )
+
+    def __repr__(self) -> str:
+        rules, stages = len(self.recipes), self.num_stages
+        plural = ("s" if rules != 1 else "", "s" if stages != 1 else "")
+        return f"RuleGraph({self.num_pages} pages, {rules} rule{plural[0]}, {stages} stage{plural[1]})"
 
     @property
     def lanes(self) -> int:

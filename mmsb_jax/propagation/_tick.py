@@ -1,7 +1,6 @@
 """The tick: time moves on by one, deltas arrive, changes spread. One pure function, meant to be jitted whole."""
 
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Int32, UInt32
 
 from ..page import DeltaBatch, merge, rejected, settle
@@ -13,7 +12,7 @@ __all__ = ["Ticked", "tick"]
 
 
 class Ticked(eqx.Module):
-    """What a tick leaves behind."""
+    """What a tick leaves behind. See `tick` for an example."""
 
     state: State
     digest: UInt32[Array, "2"]

@@ -27,7 +27,15 @@ __all__ = ["Propagated", "WaveReport", "propagate"]
 
 
 class WaveReport(eqx.Module):
-    """What a wave did, as data."""
+    """What a wave did, as data.
+
+    ```python
+    >>> from mmsb_jax.propagation import WaveReport
+    >>> WaveReport.nothing()
+    WaveReport(recomputed=0, changed=0, windows=0)
+
+    ```
+    """
 
     recomputed: Int32[Array, ""]
     """Pages whose rule ran."""
@@ -36,6 +44,10 @@ class WaveReport(eqx.Module):
     windows: Int32[Array, ""]
     """Groups of up to `lanes` pages that were recomputed side by side."""
 
+    def __repr__(self) -> str:
+        counts = (f"{name}={_shown(getattr(self, name))}" for name in ("recomputed", "changed", "windows"))
+        return f"WaveReport({', '.join(counts)})"
+
     @classmethod
     def nothing(cls) -> "WaveReport":
         """A wave that found nothing to do."""
@@ -43,8 +55,13 @@ class WaveReport(eqx.Module):
         return cls(zero, zero, zero)
 
 
+def _shown(count: Array) -> str:
+    """A number, or what stands for it inside jit."""
+    return str(count) if isinstance(count, jax.core.Tracer) or count.ndim else str(int(count))
+
+
 class Propagated(eqx.Module):
-    """State after a wave, the deltas that the wave made, and what it did."""
+    """State after a wave, the deltas that the wave made, and what it did. See `propagate` for an example."""
 
     state: State
     deltas: DeltaBatch
@@ -57,7 +74,8 @@ class Propagated(eqx.Module):
 
 class _Queue(NamedTuple):
     bucket: Int32[Array, " room"]
-    count: Int32[Array, " stages"]
+    waiting: Int32[Array, " stages"]
+    """Pages in each stage's bucket."""
     queued: Bool[Array, " pages"]
     """Whether a page has entered the queue in this wave."""
 
@@ -100,7 +118,22 @@ def propagate(
     **Raises:** `InvalidArgumentError` when graph and state have different numbers of pages, `InvalidTypeError` when a
     rule doesn't return a page.
 
-    See `Rule` for an example. The cut-off is that of Acar, "Self-adjusting computation" (2005), section 4.
+    ```python
+    >>> import mmsb_jax as mmsb, jax.numpy as jnp
+    >>> term = mmsb.Term(mmsb.semiring.plus_times, read=lambda parent: parent[0])
+    >>> rule = mmsb.Rule("double", pages=[1, 2], terms=[term], update=lambda own, x: own.at[0].set(2 * x))
+    >>> graph = mmsb.RuleGraph.of(mmsb.ShadowPageGraph.from_edges([0, 1], [1, 2], num_pages=3), [rule])
+    >>> state = mmsb.State.create(3, page_bytes=4)
+    >>> state = mmsb.apply(state, mmsb.DeltaBatch.make(state, [0], jnp.array([[5]], jnp.uint32)))
+    >>> wave = mmsb.propagate(graph, state, [0], capacity=2)
+    >>> wave.state.view().ravel().tolist(), wave.report
+    ([5, 10, 20], WaveReport(recomputed=2, changed=2, windows=2))
+    >>> mmsb.propagate(graph, wave.state, [0], capacity=2).report  # nothing new: page 1 stops the wave
+    WaveReport(recomputed=1, changed=0, windows=1)
+
+    ```
+
+    Cutting off at what comes out unchanged is due to Acar, "Self-adjusting computation" (thesis, CMU, 2005).
     """
     if graph.num_pages != state.num_pages:
         raise InvalidArgumentError(
@@ -110,7 +143,7 @@ def propagate(
         check_recipe(recipe, state.page_words)
     seeds = jnp.atleast_1d(jnp.asarray(dirty, jnp.int32))
     wave = jax.lax.while_loop(
-        lambda w: jnp.any(w.queue.count > 0),
+        lambda w: jnp.any(w.queue.waiting > 0),
         lambda w: _window(graph, state, w),
         _start(graph, state, seeds, capacity),
     )
@@ -123,7 +156,7 @@ def _start(graph: RuleGraph, state: State, seeds: Int32[Array, " n"], capacity: 
     """Queue the seeds that have a rule, and the children of all seeds."""
     queue = _Queue(
         bucket=jnp.zeros(graph.num_pages + graph.lanes, jnp.int32),
-        count=jnp.zeros(graph.num_stages, jnp.int32),
+        waiting=jnp.zeros(graph.num_stages, jnp.int32),
         queued=jnp.zeros(graph.num_pages, jnp.bool_),
     )
     if graph.num_stages:
@@ -162,10 +195,10 @@ def _push_seeds(graph: RuleGraph, queue: _Queue, seeds: Int32[Array, " n"]) -> _
 def _window(graph: RuleGraph, state: State, wave: _Wave) -> _Wave:
     """Recompute up to `lanes` pages of the first stage that isn't empty."""
     lane = jnp.arange(graph.lanes, dtype=jnp.int32)
-    count = wave.queue.count
-    stage = jnp.argmax(count > 0).astype(jnp.int32)
-    taken = jnp.minimum(count[stage], graph.stage_lanes[stage])
-    left = count[stage] - taken
+    waiting = wave.queue.waiting
+    stage = jnp.argmax(waiting > 0).astype(jnp.int32)
+    taken = jnp.minimum(waiting[stage], graph.stage_lanes[stage])
+    left = waiting[stage] - taken
     valid = lane < taken
     page = jax.lax.dynamic_slice_in_dim(wave.queue.bucket, graph.stage_start[stage] + left, graph.lanes)
     page = jnp.where(valid, page, 0)
@@ -177,7 +210,7 @@ def _window(graph: RuleGraph, state: State, wave: _Wave) -> _Wave:
 
     position = wave.changed + jnp.cumsum(changed, dtype=jnp.int32) - 1
     position = jnp.where(changed, position, wave.out_page.shape[0])
-    queue = wave.queue._replace(count=count.at[stage].set(left))
+    queue = wave.queue._replace(waiting=waiting.at[stage].set(left))
     return _Wave(
         pages=wave.pages.at[jnp.where(changed, slot, state.num_pages)].set(new, mode="drop"),
         epoch=wave.epoch.at[jnp.where(changed, page, state.num_pages)].set(state.tick, mode="drop"),
@@ -191,7 +224,9 @@ def _window(graph: RuleGraph, state: State, wave: _Wave) -> _Wave:
     )
 
 
-def _push_children(graph: RuleGraph, queue: _Queue, page: Int32[Array, " lanes"], valid: Bool[Array, " lanes"]) -> _Queue:
+def _push_children(
+    graph: RuleGraph, queue: _Queue, page: Int32[Array, " lanes"], valid: Bool[Array, " lanes"]
+) -> _Queue:
     """Queue the children of the valid pages, a few of each at a time."""
     width = min(graph.max_children, 4)
     if width == 0:
@@ -222,10 +257,10 @@ def _push(graph: RuleGraph, queue: _Queue, page: Int32[Array, " m"], valid: Bool
     ahead = jnp.sum(fresh[None, :] & earlier & (stage[:, None] == stage[None, :]), axis=1, dtype=jnp.int32)
     stage = jnp.where(fresh, stage, 0)
     position = graph.stage_start.at[stage].get(mode="promise_in_bounds")
-    position += queue.count.at[stage].get(mode="promise_in_bounds") + ahead
+    position += queue.waiting.at[stage].get(mode="promise_in_bounds") + ahead
     return _Queue(
         bucket=queue.bucket.at[jnp.where(fresh, position, len(queue.bucket))].set(page, mode="drop"),
-        count=queue.count.at[jnp.where(fresh, stage, graph.num_stages)].add(1, mode="drop"),
+        waiting=queue.waiting.at[jnp.where(fresh, stage, graph.num_stages)].add(1, mode="drop"),
         queued=queue.queued.at[jnp.where(fresh, page, graph.num_pages)].set(True, mode="drop"),
     )
 

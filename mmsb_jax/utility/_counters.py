@@ -11,7 +11,17 @@ __all__ = ["BusStats", "Counters"]
 
 @dataclass(frozen=True)
 class BusStats:
-    """What a bus has done since it was started, and how large it is. Prints as a table."""
+    """What a bus has done since it was started, and how large it is. Prints as a table.
+
+    ```python
+    >>> import mmsb_jax as mmsb
+    >>> with mmsb.start() as bus:
+    ...     _ = bus.create_page(100)
+    ...     print(str(bus.stats()).splitlines()[1])
+    pages                          1
+
+    ```
+    """
 
     tick: int
     """Number of the last commit of contents."""
@@ -45,7 +55,16 @@ class BusStats:
 
 
 class Counters:
-    """Adds up what steps report."""
+    """Adds up what steps report.
+
+    ```python
+    >>> from mmsb_jax.propagation import WaveReport
+    >>> from mmsb_jax.utility import Counters
+    >>> counters = Counters()
+    >>> counters.waved(WaveReport.nothing())
+
+    ```
+    """
 
     def __init__(self) -> None:
         self._commits = self._deltas = self._words = 0
