@@ -34,6 +34,11 @@ def _ms(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds * 1e3:.2f} ms"
 
 
+def _si(rate: float) -> str:
+    scale, letter = next(((s, x) for s, x in ((1e9, " G"), (1e6, " M"), (1e3, " k")) if rate >= s), (1, ""))
+    return f"{rate / scale:.3g}{letter}"
+
+
 def _mark(ok: bool | None) -> str:
     return "" if ok is None else "✓" if ok else "✗"
 
@@ -47,11 +52,11 @@ def _peer_cells(peer: Timing) -> tuple[str, ...]:
 def _lines(row: Row) -> Iterable[tuple[str, ...]]:
     compile_s = None if row.ours.compile_s is None else row.ours.compile_s + (row.ours.lower_s or 0)
     memory = "" if row.ours.peak_bytes is None else f"{row.ours.peak_bytes / 2**20:.1f} MiB"
-    rate = "" if row.rate is None else f"{row.rate / 1e6:.1f} M {row.unit}/s"
+    rate = "" if row.rate is None else f"{_si(row.rate)} {row.unit}/s"
     head = (row.case, _ms(row.ours.median), _ms(compile_s), memory, rate)
     beside = [_peer_cells(peer) for peer in row.peers] + [(name, "missing", "", "", "") for name in row.missing]
     if row.floor is not None:
-        beside.insert(0, ("", "", "", f"≥ {row.floor / 1e6:g} M/s", _mark((row.rate or 0) >= row.floor)))
+        beside.insert(0, ("", "", "", f"≥ {_si(row.floor)}/s", _mark((row.rate or 0) >= row.floor)))
     for nth, cells in enumerate(beside or [("",) * 5]):
         yield (*(head if nth == 0 else ("",) * 5), *cells, row.digest if nth == 0 else "")
 

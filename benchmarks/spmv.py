@@ -16,8 +16,7 @@ import scipy.sparse
 from jax.experimental import sparse as jax_sparse
 
 import mmsb_jax.semiring as sr
-from mmsb_jax.propagation._matmul import matmul
-from mmsb_jax.propagation._sparse import SparseMatrix
+from mmsb_jax.propagation import SparseMatrix, matmul
 
 from ._harness import Case, Peer, Program, compiled
 

@@ -141,11 +141,7 @@ class Observations:
 
 
 def _ints(words: jax.Array) -> jax.Array:
-    return jax.lax.bitcast_convert_type(words, jnp.int32)
-
-
-def _words(ints: jax.Array) -> jax.Array:
-    return jax.lax.bitcast_convert_type(ints, jnp.uint32)
+    return mmsb.from_words(words, jnp.int32)
 
 
 def _departure(flight: jax.Array) -> jax.Array:
@@ -159,7 +155,7 @@ def _expect(own: jax.Array, aircraft_ready: jax.Array) -> jax.Array:
     own = _ints(own)
     expected = jnp.where(own[STATUS] == GONE, own[DEPARTED], jnp.maximum(own[SCHEDULED], aircraft_ready))
     delay = jnp.where(own[STATUS] == CANCELLED, 0, expected - own[SCHEDULED])
-    return _words(own.at[EXPECTED].set(expected).at[DELAY].set(delay))
+    return mmsb.as_words(own.at[EXPECTED].set(expected).at[DELAY].set(delay))
 
 
 def _counts(flight: jax.Array) -> jax.Array:
@@ -171,4 +167,4 @@ def _counts(flight: jax.Array) -> jax.Array:
 
 
 def _summarise(own: jax.Array, counts: jax.Array, worst: jax.Array) -> jax.Array:
-    return _words(_ints(own).at[: len(counts)].set(counts).at[WORST].set(jnp.maximum(worst, 0)))
+    return mmsb.as_words(_ints(own).at[: len(counts)].set(counts).at[WORST].set(jnp.maximum(worst, 0)))

@@ -12,7 +12,7 @@ from ._errors import *  # noqa: F403
 from .bus import Bus, start
 from .graph import EdgeKind, ShadowPageGraph
 from .page import DeltaBatch, apply, diff, digest, merge, replay
-from .physical import State
+from .physical import State, as_words, from_words
 from .propagation import Rule, RuleGraph, SparseMatrix, Term, closure, matmul, propagate, tick
 
 __version__ = _version("mmsb-jax")
@@ -29,9 +29,11 @@ __all__ = [
     "State",
     "Term",
     "apply",
+    "as_words",
     "closure",
     "diff",
     "digest",
+    "from_words",
     "graph",
     "matmul",
     "merge",

@@ -12,8 +12,7 @@ from scipy.sparse import csgraph
 
 from mmsb_jax import semiring as sr
 from mmsb_jax._errors import InvalidArgumentError, InvalidTypeError
-from mmsb_jax.propagation._closure import Closure, closure
-from mmsb_jax.propagation._sparse import SparseMatrix
+from mmsb_jax.propagation import Closure, SparseMatrix, closure
 
 N = 9
 COUNTS = np.array([2, 0, 3, 1, 2, 4, 0, 1, 3])  # one structure for all examples: one compilation

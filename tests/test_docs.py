@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import mmsb_jax as mmsb
+
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^\s*```\s*(\w*)")
@@ -50,12 +52,14 @@ def unknown_targets(text, makefile):
 
 
 def run(text, tmp_path):
-    """Exit status and output of the document's code, in a new interpreter as its reader has it."""
+    """Exit status and output of the document's code, in a new interpreter as its reader has it; argument 1 is a run."""
+    with mmsb.start(tmp_path / "example.mmsb", page_bytes=16, capacity=4) as bus:
+        bus.update_page(bus.create_page(16), b"sixteen bytes ok", intent="an example")
     (tmp_path / "plain.py").write_text(code(text, examples=False))
     (tmp_path / "examples.txt").write_text(code(text, examples=True))
     options = ["-o", "ELLIPSIS", "-o", "NORMALIZE_WHITESPACE"]
     outputs = []
-    for command in (["plain.py"], ["-m", "doctest", *options, "examples.txt"]):
+    for command in (["plain.py", "example.mmsb"], ["-m", "doctest", *options, "examples.txt"]):
         done = subprocess.run(
             [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, timeout=180, check=False
         )

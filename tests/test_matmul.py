@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from mmsb_jax import semiring as sr
 from mmsb_jax._errors import InvalidArgumentError, InvalidTypeError
+from mmsb_jax.propagation import SparseMatrix, matmul
 from mmsb_jax.propagation._blocks import MAX_BLOCKS, PIECE, choose_widths, plan
-from mmsb_jax.propagation._matmul import matmul
-from mmsb_jax.propagation._sparse import SparseMatrix
 
 DTYPES = (np.float32, jnp.bfloat16, np.int32, np.uint32, np.bool_)
 SUPPORTED = [(s, np.dtype(d)) for s in sr.registered() for d in DTYPES if s.supports(d)]

@@ -321,3 +321,25 @@ class TestErrors:
         plan = RuleGraph.of(self.graph, [self.rule()])
         with pytest.raises(mmsb.InvalidArgumentError, match="a graph of 3 pages and a state of 4"):
             propagate(plan, State.create(4, page_bytes=8), [0], capacity=1)
+
+    def test_floats_written_as_if_they_were_words(self):
+        floats = Term(semiring.plus_times, as_f32)
+        rule = Rule("r", pages=[2], terms=[floats], update=lambda own, x: own.at[0].set(x[0]))
+        with jax.numpy_dtype_promotion("standard"), pytest.raises(mmsb.InvalidTypeError, match="as_words"):
+            propagate(RuleGraph.of(self.graph, [rule]), State.create(3, page_bytes=8), [0], capacity=1)
+
+    def test_term_without_a_semiring(self):
+        with pytest.raises(mmsb.InvalidTypeError, match="a term needs a Semiring and a function; got a str"):
+            Term("plus_times", lambda p: p)
+
+    def test_graph_without_rules(self):
+        with pytest.raises(mmsb.InvalidTypeError, match=r"pass RuleGraph.of\(graph, rules\)"):
+            propagate(self.graph, State.create(3, page_bytes=8), [0], capacity=1)
+
+
+def test_capacity_and_digest_have_defaults(rng):
+    case = case_of(4)
+    state = fresh_state(rng, case)
+    deltas = DeltaBatch.make(state, [0], rng.integers(0, 2**32, (1, WORDS), np.uint32), mask=[[False, True, False]])
+    given_all = mmsb.tick(state, case.plan, deltas, digest_before=mmsb.digest(state), capacity=PAGES)
+    chex.assert_trees_all_equal(mmsb.tick(state, case.plan, deltas), given_all)

@@ -4,7 +4,7 @@ The winner of a word is found by an integer scatter-max of row numbers (commutat
 show), then fetched by one gather: deterministic on every backend.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int32, UInt32
 
-from .._errors import CapacityError, InvalidArgumentError, InvalidDeltaError
+from .._errors import CapacityError, InvalidArgumentError, InvalidDeltaError, InvalidTypeError
 from ..physical import State
 from ._delta import DeltaBatch, pack_mask
 from ._digest import digest_change
@@ -229,7 +229,12 @@ def _written_pages(state: State, deltas: DeltaBatch) -> Int32[Array, " n"]:
     return jnp.where(writes, deltas.page, jnp.int32(state.num_pages))
 
 
-def _check_fits(state: State, deltas: DeltaBatch) -> None:
+def _check_fits(state: Any, deltas: Any) -> None:
+    if not isinstance(state, State) or not isinstance(deltas, DeltaBatch):
+        raise InvalidTypeError(
+            f"got a {type(state).__name__} and a {type(deltas).__name__}; pass a State and a DeltaBatch "
+            "(`DeltaBatch.make(state, page, words)` makes one)"
+        )
     if deltas.page_words != state.page_words:
         raise InvalidDeltaError(
             f"got deltas for pages of {deltas.page_words} words, but this state's pages have {state.page_words}; "

@@ -4,7 +4,7 @@ import os
 
 import jax.numpy as jnp
 
-from .._errors import ReplayDivergenceError
+from .._errors import InvalidArgumentError, ReplayDivergenceError
 from ..physical import State
 from ._digest import digest
 from ._replay import Replayed
@@ -24,7 +24,8 @@ def replay(place: str | os.PathLike[str] | Storage, *, tick: int | None = None) 
 
     **Returns:** a `State` with the same contents and epochs as the run had, bit for bit.
 
-    **Raises:** `LogNotFoundError`, `CorruptLogError`, and `ReplayDivergenceError` when the contents don't have the
+    **Raises:** `LogNotFoundError`, `CorruptLogError`, `InvalidArgumentError` for a tick that the log hasn't reached,
+    and `ReplayDivergenceError` when the contents don't have the
     digest that was logged with the last commit.
 
     ```python
@@ -39,7 +40,10 @@ def replay(place: str | os.PathLike[str] | Storage, *, tick: int | None = None) 
 
     ```
     """
-    return verified_state(replay_log(place, until_tick=tick))
+    replayed = replay_log(place, until_tick=tick)
+    if tick is not None and tick > replayed.tick:
+        raise InvalidArgumentError(f"got tick={tick}, but the log ends at tick {replayed.tick}; pass at most that")
+    return verified_state(replayed)
 
 
 def verified_state(replayed: Replayed) -> State:

@@ -2,5 +2,6 @@
 
 from ._allocator import Allocator
 from ._state import State, as_words
+from ._words import from_words
 
-__all__ = ["Allocator", "State", "as_words"]
+__all__ = ["Allocator", "State", "as_words", "from_words"]

@@ -1,5 +1,6 @@
 """Rules: how a page recomputes itself from its parents. And `RuleGraph`: a graph whose pages have rules."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,7 +39,15 @@ class Term(eqx.Module):
 
     semiring: Semiring
     read: Callable[..., Any] = eqx.field(static=True)
-    weighted: bool = eqx.field(static=True, default=False)
+    weighted: bool = eqx.field(static=True)
+
+    def __init__(self, semiring: Any, read: Any, *, weighted: bool = False) -> None:
+        if not isinstance(semiring, Semiring) or not callable(read):
+            raise InvalidTypeError(
+                f"a term needs a Semiring and a function; got a {type(semiring).__name__} and a {type(read).__name__}, "
+                "instead of, for example, Term(mmsb.semiring.plus_times, read=lambda words: words[0])"
+            )
+        self.semiring, self.read, self.weighted = semiring, read, bool(weighted)
 
 
 class Rule(eqx.Module):
@@ -47,7 +56,7 @@ class Rule(eqx.Module):
     **Arguments:**
 
     - `name`: for messages.
-    - `pages`: the ids that it computes.
+    - `pages`: what it computes: ids, or pages of a bus, or a list of them.
     - `terms`: what is gathered from the parents along DATA edges; each term may use another semiring.
     - `update`: from the page's own words, `uint32[words]`, and the folded terms to its new words. Words that it
       leaves as they are belong to whoever writes them from outside.
@@ -76,14 +85,14 @@ class Rule(eqx.Module):
         self,
         name: str,
         *,
-        pages: ArrayLike | Sequence[Any],
+        pages: Any,
         terms: Sequence[Any],
         update: Callable[..., Any],
     ) -> None:
         self.name = name
         self.terms = tuple(terms)
         self.update = update
-        self.pages = np.atleast_1d(np.asarray(pages))
+        self.pages = _page_ids(pages)
         if not all(isinstance(term, Term) for term in self.terms) or not callable(update):
             raise InvalidTypeError(f"rule {name!r} needs terms=[Term(semiring, read=…), …] and a function for update")
         if self.pages.dtype.kind not in "iu" or self.pages.ndim != 1 or self.pages.size == 0:
@@ -91,6 +100,15 @@ class Rule(eqx.Module):
                 f"rule {name!r} got pages of shape {self.pages.shape} and dtype {self.pages.dtype}; "
                 "pass the ids of the pages that it computes, at least one"
             )
+
+
+def _page_ids(pages: Any) -> np.ndarray:
+    """Ids, from ids or from whatever has `ids`, such as the pages of a bus."""
+    if hasattr(pages, "ids"):
+        return np.asarray(pages.ids)
+    if isinstance(pages, Sequence) and any(hasattr(page, "ids") for page in pages):
+        return np.concatenate([_page_ids(page) for page in pages])
+    return np.atleast_1d(np.asarray(pages))
 
 
 class Recipe(eqx.Module):
@@ -208,11 +226,18 @@ def message_of(term: Term, page_words: int) -> jax.ShapeDtypeStruct:
 def check_recipe(recipe: Recipe, page_words: int) -> None:
     """Raise `InvalidTypeError` when the rule doesn't return the words of one page."""
     own = jax.ShapeDtypeStruct((page_words,), jnp.uint32)
-    new = jax.eval_shape(recipe.update, own, *(message_of(term, page_words) for term in recipe.terms))
-    if getattr(new, "shape", None) != own.shape or getattr(new, "dtype", None) != own.dtype:
+    messages = [message_of(term, page_words) for term in recipe.terms]
+    with warnings.catch_warnings(record=True) as raised:
+        # JAX only warns when floats are written into words, and cuts off what is behind the point.
+        warnings.simplefilter("always", FutureWarning)
+        new = jax.eval_shape(recipe.update, own, *messages)
+    mismatch = next((str(w.message) for w in raised if "incompatible types" in str(w.message)), None)
+    if mismatch or getattr(new, "shape", None) != own.shape or getattr(new, "dtype", None) != own.dtype:
         raise InvalidTypeError(
-            f"rule {recipe.name!r} returned {new}; it must return the page's new words, uint32[{page_words}] "
-            "(start from its first argument: `own.at[0].set(…)`; bitcast floats with `mmsb.physical.as_words`)"
+            f"rule {recipe.name!r} "
+            + ("writes values of another dtype into words" if mismatch else f"returned {new}")
+            + f"; it must return the page's new words, uint32[{page_words}]: start from its first argument, and turn "
+            "what isn't uint32 into words, as in `own.at[0].set(mmsb.as_words(x))`"
         )
 
 

@@ -3,7 +3,7 @@
 import equinox as eqx
 from jaxtyping import Array, ArrayLike, Int32, UInt32
 
-from ..page import DeltaBatch, merge, rejected, settle
+from ..page import DeltaBatch, digest, merge, rejected, settle
 from ..physical import State
 from ._rule import RuleGraph
 from ._wave import WaveReport, propagate
@@ -30,8 +30,8 @@ def tick(
     graph: RuleGraph | None,
     deltas: DeltaBatch,
     *,
-    digest_before: UInt32[Array, "2"],
-    capacity: int,
+    digest_before: UInt32[Array, "2"] | None = None,
+    capacity: int | None = None,
     source: ArrayLike = 0,
 ) -> Ticked:
     """Advance the state, apply the deltas, and let what changed propagate.
@@ -40,8 +40,8 @@ def tick(
 
     - `graph`: the pages' rules; None: nothing propagates.
     - `deltas`: in any order of pages; words that don't differ from the state are sifted out.
-    - `digest_before`: `mmsb.digest(state)`.
-    - `capacity`: rows for the wave's deltas (static).
+    - `digest_before`: `mmsb.digest(state)`, which the last tick has returned; None: computed here, from all pages.
+    - `capacity`: rows for the wave's deltas (static); by default one for every page.
     - `source`: int32, written into the wave's deltas.
 
     **Returns:** `Ticked`.
@@ -59,6 +59,8 @@ def tick(
 
     ```
     """
+    if digest_before is None:
+        digest_before = digest(state)
     bad = rejected(state, deltas)
     state, settled, change = settle(state.advance(), deltas)
     moved = digest_before + change

@@ -10,14 +10,14 @@ empty: so all of a page's parents are final when it is recomputed. Cost follows 
 integer a page.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Int32, UInt32
 
-from .._errors import InvalidArgumentError
+from .._errors import InvalidArgumentError, InvalidTypeError
 from ..page import DeltaBatch, digest_change, pack_mask
 from ..physical import State
 from ._fold import recompute
@@ -93,11 +93,11 @@ class _Wave(NamedTuple):
 
 
 def propagate(
-    graph: RuleGraph,
+    graph: Any,
     state: State,
     dirty: ArrayLike | list[int],
     *,
-    capacity: int,
+    capacity: int | None = None,
     source: ArrayLike = 0,
 ) -> Propagated:
     """Let changes spread: recompute what depends on the dirty pages, each page once, parents before children.
@@ -110,7 +110,8 @@ def propagate(
     - `state`: already holds the changes.
     - `dirty`: int32[n], the pages written from outside; ids out of range (such as the sentinel `num_pages`) are
       empty rows. A dirty page that has a rule is recomputed itself.
-    - `capacity`: rows of the resulting batch of deltas (static). The wave itself has no capacity.
+    - `capacity`: rows of the resulting batch of deltas (static); by default one for every page. The wave itself has
+      no capacity.
     - `source`: int32, written into the deltas.
 
     **Returns:** `Propagated`.
@@ -135,12 +136,15 @@ def propagate(
 
     Cutting off at what comes out unchanged is due to Acar, "Self-adjusting computation" (thesis, CMU, 2005).
     """
+    if not isinstance(graph, RuleGraph):
+        raise InvalidTypeError(f"got a {type(graph).__name__}; pass RuleGraph.of(graph, rules)")
     if graph.num_pages != state.num_pages:
         raise InvalidArgumentError(
             f"got a graph of {graph.num_pages} pages and a state of {state.num_pages}; make both with the same number"
         )
     for recipe in graph.recipes:
         check_recipe(recipe, state.page_words)
+    capacity = state.num_pages if capacity is None else capacity
     seeds = jnp.atleast_1d(jnp.asarray(dirty, jnp.int32))
     wave = jax.lax.while_loop(
         lambda w: jnp.any(w.queue.waiting > 0),

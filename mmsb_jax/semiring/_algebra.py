@@ -143,6 +143,9 @@ class Monoid(eqx.Module):
     def __hash__(self) -> int:
         return hash((self.name, self.op, self.unit))
 
+    def __repr__(self) -> str:
+        return f"Monoid({self.name!r})"
+
     def __call__(self, a: ArrayLike, b: ArrayLike) -> Any:
         """`op(a, b)`."""
         return self.op(a, b)
@@ -210,6 +213,9 @@ class Semiring(eqx.Module):
                 f"got {carrier!r}"
             )
         self.carrier = carrier
+
+    def __repr__(self) -> str:
+        return f"Semiring({self.name!r})"
 
     def __hash__(self) -> int:
         return hash((self.name, self.add, self.multiply))

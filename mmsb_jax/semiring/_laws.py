@@ -58,6 +58,9 @@ class LawReport(eqx.Module):
         """Whether every law held on every sample."""
         return all(result.ok for result in self.results)
 
+    def __repr__(self) -> str:  # a notebook shows the repr
+        return str(self)
+
     def __str__(self) -> str:
         head = f"{self.semiring} on {self.dtype.name}, {self.samples} values in all combinations:"
         return "\n  ".join([head, *map(str, self.results)])

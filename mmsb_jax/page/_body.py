@@ -1,0 +1,175 @@
+"""A whole frame, and its body decoded with care: a hostile file gets an error, never a huge allocation."""
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import pyarrow as pa
+
+from .._errors import CorruptLogError, InvalidArgumentError
+from ._changes import PageChanges, decode_changes, fault_in_changes
+from ._frame import MASKED, FrameHeader, FrameKind
+from ._identity import RunIdentity
+from ._records import (
+    EdgeRecords,
+    PageRecord,
+    decode_edges,
+    decode_header,
+    decode_names,
+    decode_pages,
+    fault_in_edges,
+    fault_in_pages,
+    schema_of,
+)
+
+__all__ = ["Frame"]
+
+_T = TypeVar("_T")
+
+_CONTINUATION = b"\xff\xff\xff\xff"  # Arrow also reads messages without it, as it wrote them before version 0.15
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """A whole frame: header fields, and a body that is decoded when asked for.
+
+    `sequence` counts frames, `tick` is the state's clock, `intent` an index into the names, `time_ns` Unix time in
+    nanoseconds, `digest` the digest of the state after this frame or None, `offset` where the frame starts in `file`.
+
+    >>> from mmsb_jax.page import MemoryStorage, TransactionLog, read_frames
+    >>> storage = MemoryStorage()
+    >>> with TransactionLog.create(storage, page_words=4, capacity=8, fingerprint={"jax": "0.10.2"}) as log:
+    ...     api = log.name_id("api")
+    >>> _, names = read_frames(storage)
+    >>> names.sequence, names.kind.name, names.new_names()
+    (1, 'NAMES', [(1, 'api')])
+    """
+
+    header: FrameHeader
+    body: memoryview
+    file: str
+    offset: int
+    run: RunIdentity
+    names: int
+
+    def __repr__(self) -> str:
+        return f"Frame({self.sequence}: {self.kind.name}, {self.rows} rows, tick {self.tick})"
+
+    @property
+    def kind(self) -> FrameKind:
+        """What the body holds."""
+        return FrameKind(self.header.kind)
+
+    @property
+    def sequence(self) -> int:
+        """The frame's number, from 0."""
+        return self.header.sequence
+
+    @property
+    def tick(self) -> int:
+        """The tick of the state after this frame."""
+        return self.header.tick
+
+    @property
+    def time_ns(self) -> int:
+        """Wall-clock time of the commit, in nanoseconds since 1970."""
+        return self.header.time_ns
+
+    @property
+    def intent(self) -> int:
+        """The id of the intent's name, 0 for none."""
+        return self.header.intent
+
+    @property
+    def digest(self) -> tuple[int, int] | None:
+        """The digest of the state after this frame, or None."""
+        return self.header.digest
+
+    @property
+    def rows(self) -> int:
+        """How many rows the body has."""
+        return self.header.rows
+
+    def changes(self) -> PageChanges:
+        """Return the changed pages of a CHANGES frame; the arrays are read-only and share the frame's memory."""
+        changes = self.raw_changes()
+        if fault := fault_in_changes(changes, self.run.page_words, self.run.capacity, self.names):
+            raise self.corrupt(fault)
+        return changes
+
+    def raw_changes(self) -> PageChanges:
+        """Return the changes with lengths checked but not ids: for readers that check many frames at once."""
+        masked = bool(self.header.flags & MASKED)
+        return self._decoded(FrameKind.CHANGES, lambda batch: decode_changes(batch, self.run.page_words, masked))
+
+    def pages(self) -> tuple[PageRecord, ...]:
+        """Return the records of a PAGES frame."""
+        records = self._decoded(FrameKind.PAGES, decode_pages)
+        if fault := fault_in_pages(records, self.run.capacity):
+            raise self.corrupt(fault)
+        return records
+
+    def edges(self) -> EdgeRecords:
+        """Return the records of an EDGES frame."""
+        edges = self._decoded(FrameKind.EDGES, decode_edges)
+        if fault := fault_in_edges(edges, self.run.capacity):
+            raise self.corrupt(fault)
+        return edges
+
+    def new_names(self) -> list[tuple[int, str]]:
+        """Return the `(id, name)` pairs of a NAMES frame."""
+        return self._decoded(FrameKind.NAMES, decode_names)
+
+    def environment(self) -> dict[str, str]:
+        """Return the key-value pairs of a HEADER frame: the run's identity, and the fingerprint under `env.…`."""
+        return self._decoded(FrameKind.HEADER, decode_header)
+
+    def corrupt(self, reason: str) -> CorruptLogError:
+        """Return the error that says what is wrong with this frame, and where."""
+        return CorruptLogError(self.file, self.offset, reason)
+
+    def _decoded(self, kind: FrameKind, decode: Callable[[pa.RecordBatch], _T]) -> _T:
+        if self.header.kind != kind:
+            raise InvalidArgumentError(
+                f"frame {self.sequence} is {self.kind.name}, not {kind.name}; look at frame.kind first"
+            )
+        try:
+            return decode(self._batch(kind))
+        except ValueError as why:
+            raise self.corrupt(f"the body makes no sense ({why})") from why
+
+    def _batch(self, kind: FrameKind) -> pa.RecordBatch:
+        if _is_compressed(self.body):
+            raise ValueError("the record batch is compressed, which no writer of this format does")
+        schema = schema_of(kind, self.run.page_words, masked=bool(self.header.flags & MASKED))
+        try:
+            batch = pa.ipc.read_record_batch(pa.py_buffer(self.body), schema)
+        except (pa.ArrowException, OSError, EOFError) as why:
+            raise ValueError(str(why)) from why
+        if batch.num_rows != self.rows:
+            raise ValueError(f"it has {batch.num_rows} rows, its header says {self.rows}")
+        return batch
+
+
+def _is_compressed(body: memoryview) -> bool:
+    """Return whether an Arrow message is compressed: Arrow would believe its uncompressed lengths and allocate them.
+
+    Follows the two flatbuffers tables of the message (Arrow's `Message.fbs`); Arrow itself verifies them later.
+    """
+    if body[:4] != _CONTINUATION:
+        raise ValueError("the record batch does not start as an Arrow IPC message does")
+    try:
+        message = 8 + struct.unpack_from("<I", body, 8)[0]
+        batch = _field(body, message, 2)
+        return batch is not None and _field(body, batch + struct.unpack_from("<I", body, batch)[0], 3) is not None
+    except struct.error as why:
+        raise ValueError("the record batch is cut short") from why
+
+
+def _field(body: memoryview, table: int, slot: int) -> int | None:
+    vtable = table - struct.unpack_from("<i", body, table)[0]
+    if struct.unpack_from("<H", body, vtable)[0] < 6 + 2 * slot:
+        return None
+    offset = struct.unpack_from("<H", body, vtable + 4 + 2 * slot)[0]
+    return table + offset if offset else None

@@ -1,0 +1,207 @@
+"""Reading frames in order, and telling a torn tail from damage.
+
+A frame that can't be read is a torn tail only if nothing of this run follows it and no mark covers it. Readers may run
+beside the writer, so a frame that looks bad is looked at again after the search for later ones: if a later one was
+there, this one had long been written whole.
+"""
+
+from collections.abc import Iterator
+from typing import NoReturn
+
+from crc32c import crc32c
+
+from .._errors import CorruptLogError
+from ._body import Frame
+from ._frame import HEADER_BYTES, MAGIC, FrameHeader, FrameKind, parse_header
+from ._identity import Mark, RunIdentity, read_identity, read_mark, segment_name, segment_start, segments
+from ._storage import Place, Storage, as_storage
+
+__all__ = ["LogScanner", "read_frames"]
+
+_WINDOW = 8 << 20
+
+
+def read_frames(place: Place, *, start: int = 0, stop: int | None = None, verify: bool = True) -> Iterator[Frame]:
+    """Iterate over the frames of a run, in order; many readers may run beside one writer. Never writes or locks.
+
+    An incomplete last frame ends the iteration, since its commit was never acknowledged.
+
+    Args:
+        place: path of the run's directory, or a storage.
+        start: sequence number of the first frame wanted; segments before it are not read.
+        stop: sequence number of the first frame no longer wanted.
+        verify: whether to check the CRC of CHANGES bodies; headers are always checked.
+
+    Raises:
+        LogNotFoundError: the place holds no run.
+        CorruptLogError: the log is damaged before `stop`; all frames before the damage have been given out.
+
+    >>> from mmsb_jax.page import MemoryStorage, TransactionLog
+    >>> storage = MemoryStorage()
+    >>> with TransactionLog.create(storage, page_words=4, capacity=8, fingerprint={"jax": "0.10.2"}) as log:
+    ...     api = log.name_id("api")
+    >>> [(frame.sequence, frame.kind.name) for frame in read_frames(storage, start=1)]
+    [(1, 'NAMES')]
+    """
+    if stop is not None and stop <= start:
+        return
+    storage = as_storage(place, must_exist=True)
+    try:
+        for frame in LogScanner(storage, read_identity(storage), start=start, verify=verify):
+            if frame.sequence >= start:
+                yield frame
+            if frame.sequence + 1 == stop:
+                return  # here, not at the next frame: that one may be the damaged one
+    finally:
+        if storage is not place:
+            storage.close()
+
+
+class _Window:
+    """A stretch of one file in memory, moved along by need."""
+
+    def __init__(self, storage: Storage, name: str) -> None:
+        self.storage, self.name = storage, name
+        self.forget()
+
+    def forget(self) -> None:
+        self.base, self.data = 0, memoryview(b"")
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """Return `length` bytes at `offset`, fewer where the file ends."""
+        at = offset - self.base
+        if at < 0 or at + length > len(self.data):
+            self.base, self.data, at = offset, self.storage.read(self.name, offset, max(length, _WINDOW)), 0
+        return self.data[at : at + length]
+
+
+class LogScanner:
+    """Iterates over the frames of a log, from the start of the segment that holds `start`; checks the order of all.
+
+    When the iteration has ended, `segment` and `offset` say where the good part ends, and `tail` why it ends there.
+
+    Raises (while iterating):
+        CorruptLogError: anything is wrong that a crash of the writer can't explain.
+    """
+
+    def __init__(self, storage: Storage, run: RunIdentity, *, start: int = 0, verify: bool = True) -> None:
+        # The mark is read before any frame: what it covers was there before we looked.
+        self.mark: Mark = read_mark(storage, run.salt)[0]
+        self.storage, self.run, self.verify = storage, run, verify
+        self.names = [""]
+        self.environment: dict[str, str] = {}
+        self.tick = 0
+        self.tail = ""
+        found = segments(storage)
+        if not found or segment_start(found[0]) != 0:
+            raise CorruptLogError(storage.describe(segment_name(0)), 0, "the first segment is missing")
+        self._enter(max(name for name in found if segment_start(name) <= max(start, 0)))
+
+    def __iter__(self) -> Iterator[Frame]:
+        while True:
+            found = self._probe()
+            if isinstance(found, Frame):
+                self._accept(found)
+                yield found
+            elif not self._advance(found):
+                return
+
+    def _enter(self, name: str) -> None:
+        self.segment, self.offset, self.expected = name, 0, segment_start(name)
+        self._window = _Window(self.storage, name)
+
+    def _probe(self) -> Frame | str:
+        """Return the frame at the current position, or why there is none."""
+        data = self._window.view(self.offset, HEADER_BYTES)
+        if not data:
+            return "the file ends"
+        header = parse_header(data)
+        if isinstance(header, str):
+            return header
+        if header.salt != self.run.salt:
+            return "the frame belongs to another run"
+        body = self._window.view(self.offset + HEADER_BYTES, header.body_bytes)
+        if len(body) < header.body_bytes:
+            return f"the frame body is cut short ({len(body)} of {header.body_bytes} bytes)"
+        if (self.verify or header.kind != FrameKind.CHANGES) and crc32c(body) != header.body_crc:
+            return "the checksum of the frame body is wrong"
+        return Frame(header, body, self.storage.describe(self.segment), self.offset, self.run, len(self.names))
+
+    def _accept(self, frame: Frame) -> None:
+        """Check a whole frame against its place, and move behind it."""
+        header = frame.header
+        if reason := header.unknown or self._misplaced(header):
+            raise frame.corrupt(reason)
+        if header.kind == FrameKind.HEADER:
+            self._accept_header(frame)
+        elif header.kind == FrameKind.NAMES:
+            self._accept_names(frame)
+        self.expected, self.tick = header.sequence + 1, header.tick
+        self.offset += HEADER_BYTES + header.body_bytes
+
+    def _misplaced(self, header: FrameHeader) -> str | None:
+        if header.sequence != self.expected:
+            return f"frame {header.sequence} stands where frame {self.expected} belongs"
+        if header.tick < self.tick:
+            return f"the tick goes back from {self.tick} to {header.tick}"
+        if (header.kind == FrameKind.HEADER) != (self.offset == 0):
+            return "a segment begins with its one HEADER frame, and this one doesn't"
+        if header.intent >= len(self.names):
+            return f"intent {header.intent} is not in the table of {len(self.names)} names"
+        return None
+
+    def _accept_header(self, frame: Frame) -> None:
+        environment = frame.environment()
+        for key, value in self.run.texts().items():
+            if environment.get(key) != value:
+                raise frame.corrupt(f"{key} is {environment.get(key)!r} in this header but {value!r} in run.json")
+        self.environment = environment
+
+    def _accept_names(self, frame: Frame) -> None:
+        for number, name in frame.new_names():
+            if number == len(self.names):
+                self.names.append(name)
+            elif not 0 <= number < len(self.names) or self.names[number] != name:
+                raise frame.corrupt(f"name {number} ({name!r}) doesn't continue the table of {len(self.names)} names")
+
+    def _advance(self, reason: str) -> bool:
+        """Decide what it means that no frame can be read here; return whether to go on reading."""
+        following = next((name for name in segments(self.storage) if name > self.segment), None)
+        later = self._later_frame()
+        self._window.forget()
+        found = self._probe()
+        if isinstance(found, Frame):
+            return True
+        at_end = self.storage.size(self.segment) == self.offset
+        if following is not None and at_end and self.offset:
+            if segment_start(following) != self.expected:
+                reason = f"a segment that begins with frame {self.expected} belongs here: one is missing or misnamed"
+                raise CorruptLogError(self.storage.describe(following), 0, reason)
+            self._enter(following)
+            return True
+        if following is not None or later is not None:
+            self._fail(f"{reason}, yet {following or f'frame {later}'} follows")
+        if self.expected <= self.mark.sequence:
+            self._fail(f"{reason}, yet frames up to {self.mark.sequence} were committed")
+        self.tail = reason
+        return False
+
+    def _fail(self, reason: str) -> NoReturn:
+        raise CorruptLogError(self.storage.describe(self.segment), self.offset, reason)
+
+    def _later_frame(self) -> int | None:
+        """Return the number of a later frame of this run in the rest of the segment, or None.
+
+        A whole header is enough: the writer begins a frame only when the one before is written.
+        """
+        window, position = _Window(self.storage, self.segment), self.offset + 1
+        while chunk := window.view(position, _WINDOW):
+            data, at = bytes(chunk), -1
+            while (at := data.find(MAGIC, at + 1)) >= 0:
+                header = parse_header(window.view(position + at, HEADER_BYTES))
+                if isinstance(header, FrameHeader) and header.salt == self.run.salt and header.sequence > self.expected:
+                    return header.sequence
+            if len(data) < _WINDOW:
+                return None
+            position += len(data) - len(MAGIC) + 1
+        return None
