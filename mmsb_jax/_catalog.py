@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import as_metadata, as_text, as_whole_number, whole_number
+from ._arguments import as_metadata, as_text, as_whole_number
 from ._errors import InvalidArgumentError, InvalidTypeError, PageNotFoundError
+from ._require import whole_number
 from .graph import EdgeKind, ShadowPageGraph
 from .page import EdgeRecords, PageRecord
 from .physical import Allocator
@@ -23,6 +24,14 @@ class Page:
     """A handle to some memory on a bus: `size` bytes on one or more pages of fixed size.
 
     A handle outlives its page only as an error: once deleted, it is refused, also when its ids are in use again.
+
+    ```python
+    >>> import mmsb_jax as mmsb
+    >>> with mmsb.start(page_bytes=64) as bus:
+    ...     bus.create_page(100, name="wind").ids.tolist()
+    [0, 1]
+
+    ```
     """
 
     ids: np.ndarray
@@ -73,7 +82,9 @@ class Catalog:
         if name is not None and not as_text("name", name):
             raise InvalidArgumentError("got name=''; a name has at least one character, and None is for a page without")
         if name in self.names:
-            raise InvalidArgumentError(f"there is a page named {name!r} already; choose another name or delete it first")
+            raise InvalidArgumentError(
+                f"there is a page named {name!r} already; choose another name or delete it first"
+            )
         metadata = as_metadata(metadata)
         _, ids = self.allocator.allocate(-(-size // self.page_bytes))
         return PageRecord("create", ids, size, name, location, metadata)
@@ -145,7 +156,7 @@ class Catalog:
             raise InvalidTypeError(f"got page ids that aren't a regular array ({why}); pass one flat list") from why
         if ids.dtype.kind not in "iu" or ids.ndim != 1:
             raise InvalidTypeError(
-                f"got page ids of shape {ids.shape} and dtype {ids.dtype}; pass pages, or whole numbers in one dimension"
+                f"got page ids of shape {ids.shape} and dtype {ids.dtype}; pass pages, or a flat list of whole numbers"
             )
         dead = ids[~self.allocator.alive(ids)]
         if dead.size:
@@ -161,13 +172,15 @@ class Catalog:
                 f"got {len(ends[0])} parents and {len(ends[1])} children; pass equally many, or one of either "
                 "(a page that spans several fixed-size pages counts for all of them; pass `page.ids[i]` for one)"
             )
-        ends = [np.ascontiguousarray(np.broadcast_to(ids, rows)) for ids in ends]
+        parents, children = (np.ascontiguousarray(np.broadcast_to(ids, rows)) for ids in ends)
         number = EdgeKind.parse(kind)
-        graph = self.graph.with_edges(*ends, weight=np.zeros(rows) if weight is None else weight, kind=number)
+        graph = self.graph.with_edges(
+            parents, children, weight=np.zeros(rows) if weight is None else weight, kind=number
+        )
         weights = None
         if weight is not None:
             weights = np.ascontiguousarray(np.broadcast_to(np.asarray(weight).astype(np.float32), rows))
-        return EdgeRecords.of(1, *ends, np.full(rows, number, np.int8), weights), graph
+        return EdgeRecords.of(1, parents, children, np.full(rows, number, np.int8), weights), graph
 
     def add_edges(self, edges: EdgeRecords, graph: ShadowPageGraph | None = None) -> None:
         """Enter edges that the log holds."""
@@ -180,7 +193,9 @@ class Catalog:
         """Edges to remove, and those that stay; nothing is removed yet."""
         one, other = self.ids(parent), self.ids(child)
         if len(one) != 1 or len(other) != 1:
-            raise InvalidArgumentError("remove one edge at a time: pass a parent and a child of one fixed-size page each")
+            raise InvalidArgumentError(
+                "remove one edge at a time: pass a parent and a child of one fixed-size page each"
+            )
         gone = (self.edges.parent == one[0]) & (self.edges.child == other[0])
         if not gone.any():
             raise InvalidArgumentError(f"there is no edge {one[0]} -> {other[0]} to remove")

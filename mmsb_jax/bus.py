@@ -12,20 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ._arguments import as_bytes, as_path, as_text, as_view_dtype, as_whole_number, check_batch
+from ._arguments import as_bytes, as_text, as_view_dtype, check_batch
 from ._catalog import Catalog, Page, check_weights
 from ._engine import Engine, Step
 from ._errors import BusClosedError, InvalidArgumentError, LogFailedError
+from ._opening import open_session
 from .graph import ShadowPageGraph
-from .page import (
-    DeltaBatch,
-    MemoryStorage,
-    PageRecord,
-    SyncMode,
-    TransactionLog,
-    replay_log,
-    verified_state,
-)
+from .page import DeltaBatch, PageRecord, SyncMode, TransactionLog
 from .physical import State
 from .propagation import Rule, RuleGraph, WaveReport
 from .utility import BusStats, Counters
@@ -33,15 +26,13 @@ from .utility import BusStats, Counters
 __all__ = ["Bus", "start"]
 
 Location = Literal["device", "host", "unified"]
-DEFAULT_PAGE_BYTES = 1024
-DEFAULT_CAPACITY = 16384
 
 
 def start(
-    path: str | os.PathLike[str] | None | Any = None,
+    path: str | os.PathLike[str] | Any | None = None,
     *,
-    page_bytes: int | None | Any = None,
-    capacity: int | None | Any = None,
+    page_bytes: int | Any | None = None,
+    capacity: int | Any | None = None,
     sync: SyncMode | Any = "group",
 ) -> "Bus":
     """Start a bus: a new run, or an existing one, which goes on where its log ends.
@@ -71,25 +62,17 @@ def start(
 
     ```
     """
-    page_bytes = None if page_bytes is None else as_whole_number("page_bytes", page_bytes)
-    capacity = None if capacity is None else as_whole_number("capacity", capacity)
-    if path is None:
-        return Bus._create(MemoryStorage(), page_bytes, capacity, sync)
-    path = as_path(path)
-    if not os.path.exists(path) or (os.path.isdir(path) and not os.listdir(path)):
-        return Bus._create(path, page_bytes, capacity, sync)
-    log = TransactionLog.open(path, sync=sync)
-    try:
-        return Bus._resume(path, log, page_bytes, capacity)
-    except BaseException:
-        log.close()
-        raise
+    return Bus(*open_session(path, page_bytes, capacity, sync))
 
 
 class Bus:
     """A live state with its log, its graph and its rules. Made by `start`; not thread-safe.
 
     The functional core does the work; the bus adds names, time and durability.
+
+    >>> import mmsb_jax as mmsb
+    >>> mmsb.start()
+    Bus(0 pages, 0 dependencies, tick 0)
     """
 
     def __init__(self, log: TransactionLog, state: State, catalog: Catalog) -> None:
@@ -101,30 +84,6 @@ class Bus:
         self._pending: set[int] = set()
         self._closed: str | None = None
         self._counters = Counters()
-
-    @classmethod
-    def _create(cls, place: Any, page_bytes: int | None, capacity: int | None, sync: SyncMode) -> "Bus":
-        page_bytes = DEFAULT_PAGE_BYTES if page_bytes is None else page_bytes
-        capacity = DEFAULT_CAPACITY if capacity is None else capacity
-        state = State.create(capacity, page_bytes=page_bytes)
-        log = TransactionLog.create(place, page_words=state.page_words, capacity=capacity, sync=sync)
-        return cls(log, state, Catalog(capacity, page_bytes, log.run_id))
-
-    @classmethod
-    def _resume(cls, place: Any, log: TransactionLog, page_bytes: int | None, capacity: int | None) -> "Bus":
-        for what, asked, real in (
-            ("page_bytes", page_bytes, 4 * log.page_words),
-            ("capacity", capacity, log.capacity),
-        ):
-            if asked is not None and asked != real:
-                raise InvalidArgumentError(
-                    f"got {what}={asked}, but the run at {place} has {real}; leave it out, or choose another path"
-                )
-        replayed = replay_log(place)
-        catalog = Catalog(log.capacity, 4 * log.page_words, log.run_id)
-        for event in replayed.events:
-            catalog.retell(event.records)
-        return cls(log, verified_state(replayed), catalog)
 
     # Looking at it.
 
@@ -199,8 +158,8 @@ class Bus:
         size: int | Any,
         *,
         location: Location | Any = "device",
-        name: str | None | Any = None,
-        metadata: Mapping[str, Any] | None | Any = None,
+        name: str | Any | None = None,
+        metadata: Mapping[str, Any] | Any | None = None,
     ) -> Page:
         """Make a zeroed page of `size` bytes; a large one takes several fixed-size pages.
 
@@ -265,7 +224,7 @@ class Bus:
             self._plan = None
 
     def add_rule(self, rule: Rule | Any) -> None:
-        """Let some pages be computed from their parents. Rules are code: they aren't logged; add them again on reopening.
+        """Let some pages be computed from their parents. Rules are code, so they aren't logged: add them on reopening.
 
         **Raises:** `PageNotFoundError` for a page that isn't alive; `InvalidArgumentError` when a page has a rule
         already, or a weighted term meets a dependency without a weight; `InvalidTypeError` when its functions don't
@@ -281,7 +240,7 @@ class Bus:
     # Changing contents.
 
     def update_page(
-        self, page: Page | int | str | Any, data: Any, *, source: str | Any = "api", intent: str | None | Any = None
+        self, page: Page | int | str | Any, data: Any, *, source: str | Any = "api", intent: str | Any | None = None
     ) -> int | None:
         """Give a page new contents. Only the words that differ are logged, as one commit.
 
@@ -315,7 +274,7 @@ class Bus:
         pages: Any = None,
         mode: Literal["immediate", "deferred", "batch"] | Any = "immediate",
         *,
-        intent: str | None | Any = None,
+        intent: str | Any | None = None,
     ) -> WaveReport | None:
         """Let changes spread along DATA dependencies: recompute, parents first, each affected page once.
 
@@ -343,7 +302,7 @@ class Bus:
         self._pending -= chosen
         return report
 
-    def apply(self, deltas: DeltaBatch | Any, *, intent: str | None | Any = None) -> WaveReport:
+    def apply(self, deltas: DeltaBatch | Any, *, intent: str | Any | None = None) -> WaveReport:
         """One tick: apply a batch of deltas and let it propagate, in one jitted call and one commit.
 
         Time passes, and a commit is made, also when nothing changes. Pages updated before are propagated first.

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.model import Model, digest_of
 
 import mmsb_jax as mmsb
 from mmsb_jax import DeltaBatch, State
 from mmsb_jax.page import pack_mask, settle
+from tests.model import Model, digest_of
 
 # (pages, words in a page, rows of a batch): few, since each compiles. Rows are fewer than pages, and more; beyond
 # 32 words a mask takes two words; beyond 512 rows winners are found by a table instead of by pairs.

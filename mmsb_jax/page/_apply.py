@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int32, UInt32
 
-from .._errors import CapacityError, InvalidArgumentError, InvalidDeltaError, InvalidTypeError
+from .._errors import CapacityError, InvalidDeltaError, InvalidTypeError
+from .._require import require_capacity, require_instance
 from ..physical import State
 from ._delta import DeltaBatch, pack_mask
 from ._digest import digest_change
@@ -135,13 +136,14 @@ def diff(old: State, new: State, capacity: int) -> DeltaBatch:
 
     ```
     """
+    for state in (old, new):
+        require_instance(state, State, "diff compares two states")
+    require_capacity(capacity)
     if (old.num_pages, old.page_words) != (new.num_pages, new.page_words):
         raise InvalidDeltaError(
             f"got states of {old.num_pages} pages of {old.page_words} words and {new.num_pages} pages of "
             f"{new.page_words} words; a diff needs two states of one shape"
         )
-    if capacity < 0:
-        raise InvalidArgumentError(f"got capacity={capacity}; pass how many changed pages to make room for")
     before, after = old.view(), new.view()
     changed = (before != after).any(axis=1)
     (page,) = jnp.nonzero(changed, size=capacity, fill_value=old.num_pages)

@@ -1,12 +1,15 @@
 """Deltas: rows of new words for some pages, as a monoid under `merge`."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Int32, UInt32
 
-from .._errors import InvalidDeltaError, InvalidTypeError
+from .._errors import InvalidArgumentError, InvalidDeltaError, InvalidTypeError
+from .._require import require_instance
 from ..physical import State, as_words
 
 __all__ = ["DeltaBatch", "merge", "pack_mask", "unpack_mask"]
@@ -78,11 +81,11 @@ class DeltaBatch(eqx.Module):
     def make(
         cls,
         state: State,
-        page: ArrayLike | list[int],
-        words: ArrayLike,
+        page: ArrayLike | Any,
+        words: ArrayLike | Any,
         *,
-        mask: ArrayLike | list[list[bool]] | None = None,
-        source: ArrayLike | list[int] = 0,
+        mask: ArrayLike | Any | None = None,
+        source: ArrayLike | Any = 0,
     ) -> "DeltaBatch":
         """A batch that fits `state`.
 
@@ -97,8 +100,9 @@ class DeltaBatch(eqx.Module):
         Inside jit an id can't be looked at: there, a row with an id out of range changes nothing, and `tick`
         counts it as rejected.
         """
+        require_instance(state, State, "the first argument of DeltaBatch.make says what the batch has to fit")
         ids = _page_ids(state, page)
-        rows = as_words(jnp.asarray(words))
+        rows = as_words(words)
         rows = rows[None] if rows.ndim == 1 else rows
         wanted = (len(ids), state.page_words)
         if rows.shape != wanted:
@@ -117,6 +121,8 @@ class DeltaBatch(eqx.Module):
     @classmethod
     def empty(cls, state: State, rows: int = 0) -> "DeltaBatch":
         """A batch that changes nothing: the identity of `merge` (with `rows` empty rows)."""
+        if rows < 0:
+            raise InvalidArgumentError(f"got rows={rows}; a batch has 0 rows or more")
         return cls(
             page=jnp.full(rows, state.num_pages, jnp.int32),
             words=jnp.zeros((rows, state.page_words), jnp.uint32),
@@ -155,6 +161,8 @@ def merge(a: DeltaBatch, b: DeltaBatch) -> DeltaBatch:
 
     ```
     """
+    for deltas in (a, b):
+        require_instance(deltas, DeltaBatch, "DeltaBatch.make and DeltaBatch.empty make them")
     if a.page_words != b.page_words:
         raise InvalidDeltaError(
             f"got batches for pages of {a.page_words} and {b.page_words} words; only deltas of one state can be merged"
@@ -182,8 +190,8 @@ def _is_concrete(array: object) -> bool:
     return not isinstance(array, jax.core.Tracer)
 
 
-def _integers(values: ArrayLike | list[int], what: str) -> Int32[Array, "..."]:
-    array = values if isinstance(values, jax.Array) else np.asarray(values)
+def _integers(values: Any, what: str) -> Int32[Array, "..."]:
+    array = values if isinstance(values, jax.Array) else _as_array(values, what)
     if array.size and not jnp.issubdtype(array.dtype, jnp.integer):
         raise InvalidTypeError(f"got {what} of dtype {array.dtype}; pass integers")
     if isinstance(array, np.ndarray) and array.size and (array.max() >= 2**31 or array.min() < -(2**31)):
@@ -191,7 +199,14 @@ def _integers(values: ArrayLike | list[int], what: str) -> Int32[Array, "..."]:
     return jnp.asarray(array, jnp.int32)
 
 
-def _page_ids(state: State, page: ArrayLike | list[int]) -> Int32[Array, " n"]:
+def _as_array(values: Any, what: str) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError) as why:
+        raise InvalidTypeError(f"got {what} that are no regular array ({why})") from why
+
+
+def _page_ids(state: State, page: Any) -> Int32[Array, " n"]:
     ids = jnp.atleast_1d(_integers(page, "page ids"))
     if ids.ndim != 1:
         raise InvalidDeltaError(f"got page ids of shape {ids.shape}; pass one id a row, shape (n,)")
@@ -206,17 +221,18 @@ def _page_ids(state: State, page: ArrayLike | list[int]) -> Int32[Array, " n"]:
     return ids
 
 
-def _checked_mask(mask: ArrayLike | list[list[bool]], wanted: tuple[int, int]) -> Bool[Array, "n words"]:
-    array = jnp.asarray(mask)
+def _checked_mask(mask: Any, wanted: tuple[int, int]) -> Bool[Array, "n words"]:
+    array = mask if isinstance(mask, jax.Array) else _as_array(mask, "mask bits")
     if array.dtype != jnp.bool_:
         raise InvalidTypeError(f"got a mask of dtype {array.dtype}; pass bool, True for each word that changes")
+    array = jnp.asarray(array)
     array = array[None] if array.ndim == 1 else array
     if array.shape != wanted:
         raise InvalidDeltaError(f"got a mask of shape {array.shape}; pass one bool for each word, shape {wanted}")
     return array
 
 
-def _sources(source: ArrayLike | list[int], rows: int) -> Int32[Array, " n"]:
+def _sources(source: Any, rows: int) -> Int32[Array, " n"]:
     array = _integers(source, "sources")
     if array.shape not in ((), (rows,)):
         raise InvalidDeltaError(f"got sources of shape {array.shape}; pass one integer, or one for each of {rows} rows")

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int32, UInt32
 
+from .._require import require_instance
 from ..physical import State
 
 __all__ = ["digest", "digest_change"]
@@ -34,6 +35,7 @@ def digest(state: State) -> UInt32[Array, "2"]:
 
     ```
     """
+    require_instance(state, State, "digest takes a whole state")
     page_of_slot = (
         jnp.zeros_like(state.slot_of_page)
         .at[state.slot_of_page]

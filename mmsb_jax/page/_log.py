@@ -8,7 +8,7 @@ from types import TracebackType
 
 import pyarrow as pa
 
-from .._errors import InvalidArgumentError, InvalidDeltaError
+from .._errors import InvalidArgumentError, InvalidDeltaError, MMSBError
 from ._changes import PageChanges, encode_changes, fault_in_changes
 from ._fingerprint import environment_fingerprint
 from ._frame import HEADER_BYTES, MASKED, FrameKind, parse_header
@@ -125,9 +125,11 @@ class TransactionLog:
         environment = {**run.texts(), **{f"env.{key}": value for key, value in fingerprint.items()}}
         try:
             storage.lock()
-        except BaseException:
+        except BaseException as why:
             if owned:  # a storage that was passed in may be the lock holder's
                 storage.close()
+            if isinstance(why, OSError) and not isinstance(why, MMSBError):
+                raise failure(storage, "can't be opened for writing", why) from why
             raise
         try:
             if start is not None:

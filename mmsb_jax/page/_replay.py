@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int32, UInt32
 
-from .._errors import InvalidArgumentError
+from .._errors import InvalidArgumentError, InvalidTypeError
+from .._require import whole_number
 from ._changes import PageChanges, fault_in_changes, mask_words
 from ._frame import MASKED, FrameKind
 from ._identity import read_identity
@@ -81,6 +82,8 @@ def replay(place: Place, *, until_tick: int | None = None, until_sequence: int |
     ('',)
     """
     for name, value in (("until_tick", until_tick), ("until_sequence", until_sequence)):
+        if value is not None and whole_number(value) is None:
+            raise InvalidTypeError(f"{name}={value!r} of type {type(value).__name__}, but it is a whole number")
         if value is not None and value < 0:
             raise InvalidArgumentError(f"{name}={value}, but it starts at 0; leave it out to replay the whole log")
     storage = as_storage(place, must_exist=True)

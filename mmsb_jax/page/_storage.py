@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from .._errors import LogLockedError, LogNotFoundError
+from .._errors import InvalidTypeError, LogLockedError, LogNotFoundError
 
 __all__ = ["DirectoryStorage", "MemoryStorage", "Place", "Storage", "as_storage"]
 
@@ -93,7 +93,7 @@ class DirectoryStorage:
         """Return the names of the files in a folder, sorted."""
         try:
             return sorted(f"{folder}/{entry}" for entry in os.listdir(self.path / folder))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def size(self, name: str) -> int:
@@ -292,6 +292,8 @@ def _sync_folder(folder: Path) -> None:
 def as_storage(place: Place, *, must_exist: bool = False) -> Storage:
     """Return the storage for a path, or the storage that was passed."""
     if not isinstance(place, str | os.PathLike):
+        if not hasattr(place, "publish"):
+            raise InvalidTypeError(f"got a {type(place).__name__} for a run; pass the path of its directory")
         return place
     path = Path(place)
     if must_exist and not path.is_dir():

@@ -1,42 +1,17 @@
 """The state: one array of 32-bit words, a page table, and when each page last changed."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Int32, Shaped, UInt32
+from jaxtyping import Array, Int32, Shaped, UInt32
 
 from .._errors import InvalidArgumentError, InvalidTypeError
+from .._require import whole_number
+from ._words import from_words
 
-__all__ = ["State", "as_words"]
-
-
-def as_words(values: ArrayLike) -> UInt32[Array, "..."]:
-    """The bits of an array of a 4-byte dtype, as 32-bit words.
-
-    **Arguments:**
-
-    - `values`: any shape; dtype uint32, int32 or float32.
-
-    **Returns:** uint32 of the same shape. Inside jit this costs nothing.
-
-    **Raises:** `InvalidTypeError` for a dtype that isn't 4 bytes wide.
-
-    ```python
-    >>> import jax.numpy as jnp
-    >>> as_words(jnp.array([1.0, -0.0], jnp.float32))
-    Array([1065353216, 2147483648], dtype=uint32)
-
-    ```
-    """
-    array = jnp.asarray(values)
-    if array.dtype == jnp.uint32:
-        return array
-    if array.dtype.itemsize != 4 or array.dtype == jnp.bool_:
-        raise InvalidTypeError(
-            f"got an array of dtype {array.dtype}, but a page is made of 32-bit words; "
-            "pass uint32, int32 or float32 (cast first, for example `x.astype(jnp.float32)`)"
-        )
-    return jax.lax.bitcast_convert_type(array, jnp.uint32)
+__all__ = ["State"]
 
 
 class State(eqx.Module):
@@ -65,14 +40,16 @@ class State(eqx.Module):
     """The present moment. Whatever is applied now is stamped with it."""
 
     @classmethod
-    def create(cls, pages: int, *, page_bytes: int = 1024) -> "State":
+    def create(cls, pages: int | Any, *, page_bytes: int | Any = 1024) -> "State":
         """A state of `pages` zeroed pages at tick 0, in the order of their ids.
 
-        **Raises:** `InvalidArgumentError` when `pages` isn't positive or `page_bytes` isn't a positive multiple of 4.
+        **Raises:** `InvalidArgumentError` when `pages` isn't positive or `page_bytes` isn't a positive multiple of 4,
+        `InvalidTypeError` when one isn't a whole number.
         """
-        if not isinstance(pages, int) or not 0 < pages < 2**31 - 1:
+        pages, page_bytes = _whole("pages", pages), _whole("page_bytes", page_bytes)
+        if not 0 < pages < 2**31 - 1:
             raise InvalidArgumentError(f"got pages={pages!r}; a state needs between 1 and 2**31 - 2 pages")
-        if not isinstance(page_bytes, int) or page_bytes <= 0 or page_bytes % 4:
+        if page_bytes <= 0 or page_bytes % 4:
             raise InvalidArgumentError(
                 f"got page_bytes={page_bytes!r}; a page is made of 32-bit words, so pass a positive multiple of 4"
             )
@@ -109,13 +86,17 @@ class State(eqx.Module):
         row = self.pages.at[slot].get(mode="promise_in_bounds")
         return jnp.where(inside[..., None], row, jnp.uint32(0))
 
-    def view(self, dtype: jax.typing.DTypeLike = jnp.uint32) -> Shaped[Array, "pages words"]:
+    def view(self, dtype: jax.typing.DTypeLike | Any = jnp.uint32) -> Shaped[Array, "pages words"]:
         """All pages in the order of their ids, as a 4-byte dtype.
 
         **Raises:** `InvalidTypeError` for any other dtype.
         """
-        dtype = jnp.dtype(dtype)
-        if dtype.itemsize != 4:
-            raise InvalidTypeError(f"got dtype {dtype}; a view's elements are 4 bytes wide: uint32, int32 or float32")
         ordered = self.pages.at[self.slot_of_page].get(mode="promise_in_bounds", unique_indices=True)
-        return jax.lax.bitcast_convert_type(ordered, dtype)
+        return from_words(ordered, dtype)
+
+
+def _whole(what: str, value: Any) -> int:
+    number = whole_number(value)
+    if number is None:
+        raise InvalidTypeError(f"got {what}={value!r}; pass a whole number")
+    return number

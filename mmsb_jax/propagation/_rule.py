@@ -8,9 +8,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float32, Int32
+from jaxtyping import Array, Float32, Int32
 
 from .._errors import InvalidArgumentError, InvalidTypeError
+from .._require import require_instance
 from ..graph import EdgeKind, ShadowPageGraph
 from ..semiring import Semiring
 
@@ -86,14 +87,15 @@ class Rule(eqx.Module):
         name: str,
         *,
         pages: Any,
-        terms: Sequence[Any],
-        update: Callable[..., Any],
+        terms: Sequence[Any] | Any,
+        update: Callable[..., Any] | Any,
     ) -> None:
         self.name = name
-        self.terms = tuple(terms)
+        listed = isinstance(terms, Sequence) and all(isinstance(term, Term) for term in terms)
+        self.terms = tuple(terms) if listed else ()
         self.update = update
         self.pages = _page_ids(pages)
-        if not all(isinstance(term, Term) for term in self.terms) or not callable(update):
+        if not listed or not callable(update):
             raise InvalidTypeError(f"rule {name!r} needs terms=[Term(semiring, read=…), …] and a function for update")
         if self.pages.dtype.kind not in "iu" or self.pages.ndim != 1 or self.pages.size == 0:
             raise InvalidTypeError(
@@ -108,7 +110,10 @@ def _page_ids(pages: Any) -> np.ndarray:
         return np.asarray(pages.ids)
     if isinstance(pages, Sequence) and any(hasattr(page, "ids") for page in pages):
         return np.concatenate([_page_ids(page) for page in pages])
-    return np.atleast_1d(np.asarray(pages))
+    try:
+        return np.atleast_1d(np.asarray(pages))
+    except ValueError as why:
+        raise InvalidTypeError(f"got pages that are no regular array ({why}); pass the ids in a flat list") from why
 
 
 class Recipe(eqx.Module):
@@ -163,6 +168,9 @@ class RuleGraph(eqx.Module):
         **Raises:** `InvalidArgumentError` when two rules compute one page, when a rule names a page that the graph
         hasn't, when a weighted term meets a graph without weights, or `lanes` isn't positive.
         """
+        require_instance(graph, ShadowPageGraph, "ShadowPageGraph.from_edges(…) makes one")
+        for rule in rules:
+            require_instance(rule, Rule, "Rule(name, pages=…, terms=…, update=…) makes one")
         if lanes < 1:
             raise InvalidArgumentError(f"got lanes={lanes}; recompute at least one page at a time")
         rule_of_page = _rule_of_page(graph, rules)

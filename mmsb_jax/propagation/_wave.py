@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Int32, UInt32
 
 from .._errors import InvalidArgumentError, InvalidTypeError
+from .._require import require_capacity, require_instance
 from ..page import DeltaBatch, digest_change, pack_mask
 from ..physical import State
 from ._fold import recompute
@@ -138,6 +139,9 @@ def propagate(
     """
     if not isinstance(graph, RuleGraph):
         raise InvalidTypeError(f"got a {type(graph).__name__}; pass RuleGraph.of(graph, rules)")
+    require_instance(state, State, "State.create makes one")
+    if capacity is not None:
+        require_capacity(capacity)
     if graph.num_pages != state.num_pages:
         raise InvalidArgumentError(
             f"got a graph of {graph.num_pages} pages and a state of {state.num_pages}; make both with the same number"
@@ -145,7 +149,10 @@ def propagate(
     for recipe in graph.recipes:
         check_recipe(recipe, state.page_words)
     capacity = state.num_pages if capacity is None else capacity
-    seeds = jnp.atleast_1d(jnp.asarray(dirty, jnp.int32))
+    seeds = jnp.atleast_1d(jnp.asarray(dirty))
+    if seeds.size and not jnp.issubdtype(seeds.dtype, jnp.integer):
+        raise InvalidTypeError(f"got dirty pages of dtype {seeds.dtype}; pass their ids, whole numbers")
+    seeds = seeds.astype(jnp.int32)
     wave = jax.lax.while_loop(
         lambda w: jnp.any(w.queue.waiting > 0),
         lambda w: _window(graph, state, w),
@@ -180,7 +187,7 @@ def _start(graph: RuleGraph, state: State, seeds: Int32[Array, " n"], capacity: 
 
 
 def _push_seeds(graph: RuleGraph, queue: _Queue, seeds: Int32[Array, " n"]) -> _Queue:
-    windows = -(-len(seeds) // graph.lanes)
+    windows = max(1, -(-len(seeds) // graph.lanes))  # a window is sliced below even when there is no seed
     padded = jnp.pad(seeds, (0, windows * graph.lanes - len(seeds)), constant_values=graph.num_pages)
     valid = (padded >= 0) & (padded < graph.num_pages)
     used = jnp.max(jnp.where(valid, jnp.arange(len(padded), dtype=jnp.int32) + 1, 0), initial=0)

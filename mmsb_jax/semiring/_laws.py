@@ -12,6 +12,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from .._errors import InvalidArgumentError, SemiringLawError
+from .._require import require_instance
 from ._algebra import Semiring, kind_of
 
 _DEFAULT_DTYPES = {"f": np.float32, "i": np.int32, "u": np.uint32, "b": np.bool_}
@@ -190,6 +191,7 @@ def check_laws(
     >>> print(check_laws(wrong, samples=[2.0]).results[2])
     BROKEN  zero is the identity of ⊕: a ⊕ zero = a: for a = 2.0 the left side is 0.0, the right side 2.0
     """
+    require_instance(semiring, Semiring, "take one of mmsb.semiring, or make one")
     chosen = np.dtype(_DEFAULT_DTYPES[semiring.kinds[0]] if dtype is None else dtype)
     semiring.require(chosen)
     values = _default_samples(semiring, chosen, seed) if samples is None else _given(semiring, samples, chosen)
