@@ -97,4 +97,3 @@ CASES: tuple[Case, ...] = (
         unit="words",
     ),
 )
-

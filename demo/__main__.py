@@ -83,7 +83,7 @@ def _print_rate(streamed: Streamed, path: Path) -> None:
         f"{streamed.ticks:,} ticks in {streamed.seconds:.1f} s, each computed, logged and committed: "
         f"{streamed.ticks / streamed.seconds:,.0f} ticks/s and {streamed.deltas / streamed.seconds:,.0f} deltas/s\n"
         f"{stats.deltas:,} deltas in {stats.commits:,} commits, {size:.0f} MiB of log; "
-        f"{stats.pages_recomputed:,} pages recomputed, {stats.pages_cut_off:,} of them came out unchanged and stopped their wave"
+        f"{stats.pages_recomputed:,} pages recomputed, of which {stats.pages_cut_off:,} came out unchanged"
     )
 
 

@@ -135,9 +135,7 @@ class Observations:
         page[: len(who)] = who
         words[: len(who), DEPARTED] = np.where(cancelled, 0, self._flights.departed[who])
         words[: len(who), STATUS] = np.where(cancelled, CANCELLED, GONE)
-        return DeltaBatch(
-            jnp.asarray(page), jnp.asarray(words.view(np.uint32)), self._mask, self._source, self._none
-        )
+        return DeltaBatch(jnp.asarray(page), jnp.asarray(words.view(np.uint32)), self._mask, self._source, self._none)
 
 
 def _ints(words: jax.Array) -> jax.Array:

@@ -17,13 +17,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Int32, Shaped
 
 BinaryOp: TypeAlias = Callable[[Any, Any], Any]
-_UINT_OF_BYTES = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint64}
 
 
 def take_rows(source: Shaped[Array, "n *features"], index: Int32[Array, "*shape"]) -> Shaped[Array, "..."]:
@@ -35,62 +32,38 @@ def take_rows(source: Shaped[Array, "n *features"], index: Int32[Array, "*shape"
     return source.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
-def hidden_zero(columns: Int32[Array, "rows width"], source: Shaped[Array, "n *features"]) -> Array | None:
-    """An unsigned 0 of the source's width that the compiler can't prove to be 0; None where nothing rounds.
-
-    The sign bit of a valid index, and the last bit of the product of two neighbours: both are 0. Either one hides the
-    zero when the other's array is a constant of the program.
-
-    >>> hidden_zero(jnp.int32([[1]]), jnp.float32([5, 6]))
-    Array(0, dtype=uint32)
-    """
-    if not jnp.issubdtype(source.dtype, jnp.floating):
-        return None
-    unsigned = _UINT_OF_BYTES[source.dtype.itemsize]
-    bits = lax.bitcast_convert_type(lax.stop_gradient(source.ravel()[0]), unsigned)
-    even = (bits * (bits + unsigned(1))) & unsigned(1)
-    return even | (columns[0, 0] >> 31).astype(unsigned)
-
-
-@jax.custom_jvp
-def rounded(product: Shaped[Array, "*shape"], zero: Shaped[Array, ""]) -> Shaped[Array, "*shape"]:
+def rounded(product: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
     """`product`, as a number of its own: not to be contracted with the addition that takes it.
 
     Without this, the compiler may fuse ⊗ and ⊕ into one multiply-add that rounds once, for some shapes and not for
-    others, and a vector would get other bits than the same vector as one of many columns.
+    others, and a vector would get other bits than the same vector as one of many columns. A product that is used twice
+    isn't contracted, so here it is also asked whether it is NaN, which costs 5 % of a fold. (What doesn't help:
+    `reduce_precision`, on jax 0.10.2 `optimization_barrier`, and a selection by anything that is the same for all rows,
+    which is moved out of the loop. An xor with a hidden zero does, and takes twice the time.)
 
-    >>> rounded(jnp.float32(0.1) * jnp.float32(3), jnp.uint32(0))
+    >>> rounded(jnp.float32(0.1) * jnp.float32(3))
     Array(0.3, dtype=float32)
     """
-    return lax.bitcast_convert_type(lax.bitcast_convert_type(product, zero.dtype) ^ zero, product.dtype)
-
-
-@rounded.defjvp
-def _rounded_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
-    return rounded(*primals), tangents[0]
+    if not jnp.issubdtype(product.dtype, jnp.floating):
+        return product
+    return jnp.where(product == product, product, jnp.full((), jnp.nan, product.dtype))
 
 
 def _slots(
-    columns: Array, values: Array | None, source: Array, multiply: BinaryOp, zero: Array | None
+    columns: Array, values: Array | None, source: Array, multiply: BinaryOp, *, contracts: bool
 ) -> Callable[[int], Array]:
     """k -> t[:, k]."""
 
-    def combine(value: Array, gathered: Array) -> Array:
-        product = multiply(value, gathered)
-        return product if zero is None else rounded(product, zero)
-
-    if source.ndim == 1:
-        # One gather for all slots, then slices: 15 to 25 % faster than a gather per slot, whose reads are strided.
-        gathered = take_rows(source, columns)
-        terms = gathered if values is None else combine(values, gathered)
-        return lambda k: terms[:, k]
-
-    def feature_slot(k: int) -> Array:
-        # One gather per slot: 4 times faster than one of [rows, width, features], which wouldn't stay in cache.
+    def slot(k: int) -> Array:
+        # One gather per slot fuses with the fold. One of [rows, width] needs memory of that size, fresh on every eager
+        # call, and with features it wouldn't stay in cache.
         gathered = take_rows(source, columns[:, k])
-        return gathered if values is None else combine(values[:, k, None], gathered)
+        if values is None:
+            return gathered
+        product = multiply(values[:, k].reshape(-1, *[1] * (source.ndim - 1)), gathered)
+        return rounded(product) if contracts else product
 
-    return feature_slot
+    return slot
 
 
 def gather_fold(
@@ -101,22 +74,23 @@ def gather_fold(
     source: Shaped[Array, "n *features"],
     add: BinaryOp,
     multiply: BinaryOp,
-    zero: Shaped[Array, ""] | None,
 ) -> Shaped[Array, "rows *features"]:
     """Fold one block.
 
     **Arguments:** `columns` int32[rows, width], valid rows of `source` in every slot, padded ones too; `values`
     [rows, width] of the source's dtype, or None to fold the gathered rows as they are; `lengths` int32[rows], how many
-    slots of a row count, or None if all do; `shortest`, the least of them (at least 1); `source` [n] or [n, features];
-    `zero` from `hidden_zero`. **Returns** [rows] or [rows, features].
+    slots of a row count, or None if all do; `shortest`, the least of them (at least 1); `source` [n] or [n, features].
+    **Returns** [rows] or [rows, features].
 
     A padded slot is computed and then not taken, never added as a zero: 0 × ∞ and ∞ − ∞ would be NaN.
 
     >>> columns, source = jnp.int32([[0, 1], [1, 0]]), jnp.float32([5, 6])
-    >>> gather_fold(columns, None, jnp.int32([2, 1]), 1, source, jnp.add, jnp.multiply, None)
+    >>> gather_fold(columns, None, jnp.int32([2, 1]), 1, source, jnp.add, jnp.multiply)
     Array([11.,  6.], dtype=float32)
     """
-    slot = _slots(columns, values, source, multiply, zero)
+    # A minimum or maximum rounds nothing, so it has nothing to be contracted with.
+    contracts = getattr(add, "op", add) not in (jnp.minimum, jnp.maximum)
+    slot = _slots(columns, values, source, multiply, contracts=contracts)
     terms = [slot(k) for k in range(columns.shape[1])]
     while len(terms) > 1:
         half = 1 << ((len(terms) - 1).bit_length() - 1)

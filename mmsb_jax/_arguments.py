@@ -15,6 +15,7 @@ from .physical import Allocator
 
 __all__ = [
     "as_bytes",
+    "as_intent",
     "as_metadata",
     "as_path",
     "as_text",
@@ -43,6 +44,11 @@ def as_text(what: str, value: Any) -> str:
             f"got {what}={value!r}, which isn't text that UTF-8 can write ({why.reason}); replace those characters"
         ) from why
     return value
+
+
+def as_intent(value: Any) -> str | None:
+    """Text, or None for none. Raises `InvalidTypeError`, `InvalidArgumentError`."""
+    return None if value is None else as_text("intent", value)
 
 
 def as_metadata(value: Any) -> dict[str, Any]:
@@ -99,12 +105,18 @@ def as_bytes(data: Any, size: int, what: object) -> np.ndarray:
             "(text has no bytes before it is encoded: `text.encode()`)"
         )
     if array.nbytes != size:
-        passed = "" if isinstance(data, bytes) else f" (dtype {array.dtype}, shape {array.shape} was passed)"
+        passed = (
+            ""
+            if isinstance(data, bytes)
+            else f" (dtype {array.dtype}, shape {array.shape} was passed; cast it if that isn't meant)"
+        )
         raise InvalidDeltaError(f"got {array.nbytes} bytes for {what}; pass exactly {size} bytes{passed}")
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 def _as_array(data: Any) -> np.ndarray:
+    if isinstance(data, jax.core.Tracer):
+        raise InvalidTypeError("got an array that is being traced; a bus works outside jit, inside use mmsb.tick")
     if isinstance(data, bytes | bytearray):
         return np.frombuffer(data, np.uint8)
     try:
@@ -124,9 +136,7 @@ def check_batch(deltas: Any, *, alive: Allocator, page_words: int, names: int) -
     - `names`: how many sources have a name.
     """
     if not isinstance(deltas, DeltaBatch):
-        raise InvalidTypeError(
-            f"got a {type(deltas).__name__}; pass a DeltaBatch, such as DeltaBatch.make(bus.state, …)"
-        )
+        raise InvalidTypeError(f"got a {type(deltas).__name__}; pass a DeltaBatch, such as bus.batch(page, words)")
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(deltas)):
         raise InvalidTypeError("got deltas that are being traced; a bus works outside jit, inside use mmsb.tick")
     if deltas.page_words != page_words:
@@ -166,5 +176,5 @@ def _check_columns(deltas: DeltaBatch, page_words: int) -> None:
             raise InvalidDeltaError(
                 f"got deltas whose {name} has {found}; a batch of n rows needs page int32[n], words uint32[n, "
                 f"{page_words}], mask None or uint32[n, {-(-page_words // 32)}], source int32[n] and dropped int32[]: "
-                "DeltaBatch.make(bus.state, …) makes them"
+                "bus.batch(page, words) makes them"
             )

@@ -1,5 +1,6 @@
 """What the bus knows about its pages and edges. Host data, rebuilt from the log when a run is opened again."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,6 +90,11 @@ class Catalog:
         _, ids = self.allocator.allocate(-(-size // self.page_bytes))
         return PageRecord("create", ids, size, name, location, metadata)
 
+    def existing(self, name: Any, size: Any) -> Page | None:
+        """The page of this name, if there is one of this size; otherwise None, and `allocate` says what is wrong."""
+        found = self.names.get(name) if isinstance(name, str) else None
+        return found if found is not None and found.size == whole_number(size) else None
+
     def retell(self, records: Sequence[PageRecord] | EdgeRecords) -> None:
         """Enter what a frame of the log says."""
         if isinstance(records, EdgeRecords):
@@ -132,8 +138,10 @@ class Catalog:
             return found
         if isinstance(page, str):
             if page not in self.names:
+                near = difflib.get_close_matches(page, self.names, n=1)
                 known = ", ".join(map(repr, list(self.names)[:5])) or "none"
-                raise PageNotFoundError(f"there is no page named {page!r}; names on this bus: {known}")
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise PageNotFoundError(f"there is no page named {page!r}; names on this bus: {known}{hint}")
             return self.names[page]
         number = whole_number(page)
         if number is None:
@@ -174,6 +182,7 @@ class Catalog:
             )
         parents, children = (np.ascontiguousarray(np.broadcast_to(ids, rows)) for ids in ends)
         number = EdgeKind.parse(kind)
+        self._refuse_doubles(parents, children, number)
         graph = self.graph.with_edges(
             parents, children, weight=np.zeros(rows) if weight is None else weight, kind=number
         )
@@ -181,6 +190,21 @@ class Catalog:
         if weight is not None:
             weights = np.ascontiguousarray(np.broadcast_to(np.asarray(weight).astype(np.float32), rows))
         return EdgeRecords.of(1, parents, children, np.full(rows, number, np.int8), weights), graph
+
+    def _refuse_doubles(self, parent: np.ndarray, child: np.ndarray, kind: EdgeKind) -> None:
+        # A cell of a notebook that is run twice would otherwise count every parent twice, without a word.
+        pages = self.graph.num_pages
+        there = self.edges.parent.astype(np.int64) * pages + self.edges.child
+        new = parent.astype(np.int64) * pages + child
+        double = np.isin(new, there[self.edges.kind == kind])
+        _, first = np.unique(new, return_index=True)
+        double[np.setdiff1d(np.arange(len(new)), first)] = True
+        if double.any():
+            edge = int(np.argmax(double))
+            raise InvalidArgumentError(
+                f"{parent[edge]} -> {child[edge]} is a {kind.name.lower()} dependency already, or is passed twice; "
+                "a weight can be changed by remove_dependency and adding it again"
+            )
 
     def add_edges(self, edges: EdgeRecords, graph: ShadowPageGraph | None = None) -> None:
         """Enter edges that the log holds."""

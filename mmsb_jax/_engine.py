@@ -5,7 +5,7 @@ Nothing here knows of logs or names. A step is prepared first (`tick`, `wave`, `
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -137,6 +137,10 @@ class Engine:
             source=jnp.full(rows, source, jnp.int32),
             dropped=jnp.zeros((), jnp.int32),
         )
+
+    def make_batch(self, ids: np.ndarray, words: Any, mask: Any, source: int) -> DeltaBatch:
+        """`DeltaBatch.make` for the present state, which isn't lent for that."""
+        return DeltaBatch.make(self._state, ids, words, mask=mask, source=source)
 
     def _padded_ids(self, ids: np.ndarray) -> np.ndarray:
         padded = np.full(_padded_rows(len(ids)), self.num_pages, np.int32)

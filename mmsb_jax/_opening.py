@@ -37,6 +37,8 @@ def _create(
 ) -> tuple[TransactionLog, State, Catalog]:
     page_bytes = DEFAULT_PAGE_BYTES if page_bytes is None else page_bytes
     capacity = DEFAULT_CAPACITY if capacity is None else capacity
+    if capacity < 1:
+        raise InvalidArgumentError(f"got capacity={capacity}; a bus has room for at least one page")
     state = State.create(capacity, page_bytes=page_bytes)
     log = TransactionLog.create(place, page_words=state.page_words, capacity=capacity, sync=sync)
     return log, state, Catalog(capacity, page_bytes, log.run_id)

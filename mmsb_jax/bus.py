@@ -4,7 +4,6 @@ Every change takes the same way: look at the arguments, compute the next state, 
 then make that state the present one. So a bad call leaves everything as it was, and the log is never behind.
 """
 
-import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from types import TracebackType
@@ -12,16 +11,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ._arguments import as_bytes, as_text, as_view_dtype, check_batch
-from ._catalog import Catalog, Page, check_weights
-from ._engine import Engine, Step
-from ._errors import BusClosedError, InvalidArgumentError, LogFailedError
+from ._arguments import as_bytes, as_intent, as_text, as_view_dtype, check_batch
+from ._catalog import Page, check_weights
+from ._errors import InvalidArgumentError
 from ._opening import open_session
+from ._session import Session
 from .graph import ShadowPageGraph
-from .page import DeltaBatch, PageRecord, SyncMode, TransactionLog
+from .page import DeltaBatch, Frame, PageRecord, SyncMode, read_frames, replay
 from .physical import State
 from .propagation import Rule, RuleGraph, WaveReport
-from .utility import BusStats, Counters
+from .utility import BusStats
 
 __all__ = ["Bus", "start"]
 
@@ -65,7 +64,7 @@ def start(
     return Bus(*open_session(path, page_bytes, capacity, sync))
 
 
-class Bus:
+class Bus(Session):
     """A live state with its log, its graph and its rules. Made by `start`; not thread-safe.
 
     The functional core does the work; the bus adds names, time and durability.
@@ -74,16 +73,6 @@ class Bus:
     >>> mmsb.start()
     Bus(0 pages, 0 dependencies, tick 0)
     """
-
-    def __init__(self, log: TransactionLog, state: State, catalog: Catalog) -> None:
-        self._log = log
-        self._engine = Engine(state)
-        self._catalog = catalog
-        self._rules: list[Rule] = []
-        self._plan: RuleGraph | None = None
-        self._pending: set[int] = set()
-        self._closed: str | None = None
-        self._counters = Counters()
 
     # Looking at it.
 
@@ -141,6 +130,16 @@ class Bus:
             log_frames=self._log.sequence + 1,
         )
 
+    def replay(self, tick: int | Any | None = None) -> State:
+        """The state at an earlier tick, or now, from the log; also for a bus in memory. See `mmsb.replay`."""
+        self._check_open()
+        return replay(self._log.place, tick=tick)
+
+    def frames(self, start: int = 0) -> Iterator[Frame]:
+        """What the log holds, frame by frame, from a sequence number on. See `mmsb.page.read_frames` for an example."""
+        self._check_open()
+        return read_frames(self._log.place, start=start)
+
     def source_id(self, name: str | Any) -> int:
         """The number that stands for a source's name in `DeltaBatch.source`; a new name enters the log's table.
 
@@ -160,6 +159,7 @@ class Bus:
         location: Location | Any = "device",
         name: str | Any | None = None,
         metadata: Mapping[str, Any] | Any | None = None,
+        exist_ok: bool = False,
     ) -> Page:
         """Make a zeroed page of `size` bytes; a large one takes several fixed-size pages.
 
@@ -168,11 +168,14 @@ class Bus:
         - `location`: where it should live. For now every page lives on the device; `Page.placement` says so.
         - `name`: a handle for people; unique on this bus.
         - `metadata`: anything that JSON can carry; kept in the log.
+        - `exist_ok`: whether a page of this name and size that is there already will do.
 
         **Raises:** `InvalidArgumentError` for a size below 1, a name in use, or metadata that JSON can't carry;
         `InvalidTypeError`; `CapacityError` when the bus is full.
         """
         self._check_open()
+        if exist_ok and (found := self._catalog.existing(name, size)):
+            return found
         record = self._catalog.allocate(size, name, location, metadata)
         with self._guarded():
             self._log.append_pages(self.tick, [record], digest=self.digest())
@@ -202,8 +205,10 @@ class Bus:
         - `kind`: `"data"` (recompute the child), `"control"`, `"device_sync"` or `"compiler"`.
         - `weight`: a number, or one an edge: what a weighted `Term` ⊗-multiplies the parent's message with.
 
+        The next wave is compiled anew. Many edges are best added in one call.
+
         **Raises:** `GraphCycleError`, which names the cycle; `PageNotFoundError`; `InvalidTypeError`;
-        `InvalidArgumentError`, also when a rule needs a weight and there is none.
+        `InvalidArgumentError`, also for a dependency that is there already, or without a weight that a rule needs.
         """
         self._check_open()
         edges, graph = self._catalog.new_edges(parent, child, kind, weight)
@@ -258,7 +263,7 @@ class Bus:
         self._check_open()
         found = self._catalog.resolve(page)
         raw = as_bytes(data, found.size, found)
-        intent = _as_intent(intent)
+        intent = as_intent(intent)
         now, name = self.tick, self.source_id(source)
         with self._guarded():
             step = self._engine.tick(None, self._engine.batch(found.ids, raw, name), name)
@@ -291,7 +296,7 @@ class Bus:
         self._check_open()
         if mode not in ("immediate", "deferred", "batch"):
             raise InvalidArgumentError(f"got mode={mode!r}; it is 'immediate', 'deferred' or 'batch'")
-        intent = _as_intent(intent)
+        intent = as_intent(intent)
         chosen = set() if pages is None else set(self._catalog.ids(pages).tolist())
         if mode == "deferred":
             self._pending |= chosen
@@ -302,6 +307,14 @@ class Bus:
         self._pending -= chosen
         return report
 
+    def batch(self, page: Any, words: Any, *, mask: Any = None, source: str | Any = "api") -> DeltaBatch:
+        """Deltas for `apply`: rows of new words for fixed-size pages, by id. `DeltaBatch.make` says what fits.
+
+        **Raises:** as `DeltaBatch.make` does, and `PageNotFoundError` for a page that isn't alive.
+        """
+        self._check_open()
+        return self._engine.make_batch(self._catalog.ids(page), words, mask, self.source_id(source))
+
     def apply(self, deltas: DeltaBatch | Any, *, intent: str | Any | None = None) -> WaveReport:
         """One tick: apply a batch of deltas and let it propagate, in one jitted call and one commit.
 
@@ -309,8 +322,8 @@ class Bus:
 
         **Arguments:**
 
-        - `deltas`: sources are numbers from `source_id`. Keep the number of rows the same from tick to tick (pad with
-          empty rows), so that nothing is compiled twice.
+        - `deltas`: as `batch` makes them; sources are numbers from `source_id`. Keep the number of rows the same from
+          tick to tick (pad with empty rows), so that nothing is compiled twice.
 
         **Raises:** `InvalidDeltaError` when a row names a page or a source that isn't there, the pages have another
         size, or the batch is incomplete (`deltas.dropped`).
@@ -322,7 +335,7 @@ class Bus:
             page_words=self._engine.page_words,
             names=len(self._log.names),
         )
-        intent = _as_intent(intent)
+        intent = as_intent(intent)
         if self._pending:
             self.propagate()
         source = self.source_id("propagation")
@@ -339,6 +352,7 @@ class Bus:
         self._log.close()
 
     def __enter__(self) -> "Bus":
+        self._check_open()
         return self
 
     def __exit__(
@@ -350,51 +364,3 @@ class Bus:
         if self._closed is not None:
             return f"Bus(closed: {self._closed})"
         return f"Bus({len(self._catalog.pages)} pages, {self._catalog.graph.num_edges} dependencies, tick {self.tick})"
-
-    # Inside.
-
-    def _wave(self, dirty: np.ndarray, intent: str | None) -> WaveReport:
-        plan = self._rule_graph()
-        if plan is None or not len(dirty):
-            return WaveReport.nothing()
-        now, source = self.tick, self.source_id("propagation")
-        with self._guarded():
-            step = self._engine.wave(plan, dirty, source)
-            if int(step.report.changed):
-                self._commit(step, source, intent)
-            else:
-                self._engine.adopt_unchanged(step, now)
-        self._counters.waved(step.report)
-        return step.report
-
-    def _rule_graph(self) -> RuleGraph | None:
-        if self._plan is None and self._rules:
-            self._plan = RuleGraph.of(self._catalog.graph, self._rules)
-        return self._plan
-
-    def _commit(self, step: Step, source: int, intent: str | None) -> None:
-        changes = self._engine.changes(step, source)
-        self._log.append_changes(self.tick + 1, changes, digest=self._engine.lanes(step.digest), intent=intent)
-        self._engine.adopt(step)
-        self._counters.committed(changes)
-
-    @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """Close the bus when its log fails, or when a commit ends half-way: then memory and log may differ."""
-        try:
-            yield
-        except BaseException as error:
-            if self._engine.lost or isinstance(error, LogFailedError) or not isinstance(error, Exception):
-                self._closed = f"a commit failed ({type(error).__name__}: {error})"
-            raise
-
-    def _check_open(self) -> None:
-        if self._closed is not None:
-            raise BusClosedError(
-                f"this bus is closed: {self._closed}. Open the run again with mmsb.start(path); "
-                "every commit that was acknowledged is there"
-            )
-
-
-def _as_intent(intent: Any) -> str | None:
-    return None if intent is None else as_text("intent", intent)

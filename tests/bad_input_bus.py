@@ -225,13 +225,25 @@ ROWS: dict[str, Row] = (
         "create_page location": Row(lambda d: d.bus.create_page(4, location="disk"), InvalidArgumentError, "'unified'"),
         "create_page location: None": Row(lambda d: d.bus.create_page(4, location=None), InvalidArgumentError, "None"),
         "update_page: inside jit": Row(
-            lambda d: jax.jit(lambda x: d.bus.update_page("a", x))(jnp.zeros(4)), InvalidTypeError, "traced array"
+            lambda d: jax.jit(lambda x: d.bus.update_page("a", x))(jnp.zeros(4)),
+            InvalidTypeError,
+            "inside use mmsb.tick",
         ),
         "apply: inside jit": Row(lambda d: jax.jit(d.bus.apply)(d.deltas), InvalidTypeError, "inside use mmsb.tick"),
         "delete_page: has edges": Row(lambda d: d.bus.delete_page("a"), InvalidArgumentError, "0 -> 1; remove them"),
         "add_dependency: cycle": Row(
             lambda d: d.bus.add_dependency("b", "a", weight=1), GraphCycleError, "0 -> 1 -> 0"
         ),
+        "add_dependency: again": Row(
+            lambda d: d.bus.add_dependency("a", "b", weight=5),
+            InvalidArgumentError,
+            "0 -> 1 is a data dependency already",
+        ),
+        "add_dependency: twice in a call": Row(
+            lambda d: d.bus.add_dependency([1, 1], [2, 2], weight=5), InvalidArgumentError, "or is passed twice"
+        ),
+        "replay: tick in the future": Row(lambda d: d.bus.replay(10**9), InvalidArgumentError, "the log ends at tick"),
+        "batch: unknown page": Row(lambda d: d.bus.batch([77], np.zeros((1, 4), np.uint32)), PageNotFoundError, "77"),
         "add_dependency: itself": Row(lambda d: d.bus.add_dependency("c", "c"), PageNotFoundError, "no page named 'c'"),
         "add_dependency: loop": Row(lambda d: d.bus.add_dependency(d.c, d.c), GraphCycleError, "depends on itself"),
         "add_dependency: lengths": Row(
@@ -319,8 +331,8 @@ for _what, (_options, _error, _text) in {
     "page_bytes float": ({"page_bytes": 4.0}, InvalidTypeError, WHOLE),
     "page_bytes str": ({"page_bytes": "1024"}, InvalidTypeError, WHOLE),
     "page_bytes bool": ({"page_bytes": True}, InvalidTypeError, WHOLE),
-    "capacity zero": ({"capacity": 0}, InvalidArgumentError, "between 1 and"),
-    "capacity negative": ({"capacity": -3}, InvalidArgumentError, "between 1 and"),
+    "capacity zero": ({"capacity": 0}, InvalidArgumentError, "room for at least one page"),
+    "capacity negative": ({"capacity": -3}, InvalidArgumentError, "got capacity=-3"),
     "capacity beyond int32": ({"capacity": 2**31}, InvalidArgumentError, "between 1 and"),
     "capacity NaN": ({"capacity": math.nan}, InvalidTypeError, WHOLE),
     "capacity array": ({"capacity": np.array([1, 2])}, InvalidTypeError, WHOLE),

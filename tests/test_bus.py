@@ -259,3 +259,31 @@ class TestSnapshots:
         assert deltas.page.tolist() == [a.id, CAPACITY]
         assert np.flatnonzero(deltas.dense_mask()[0]).tolist() == [1]
         np.testing.assert_array_equal(mmsb.apply(old, deltas).view(), bus.state.view())
+
+
+def test_a_script_can_be_run_twice(run_dir):
+    for _ in range(2):
+        with start(run_dir) as bus:
+            page = bus.create_page(8, name="tea", exist_ok=True)
+            assert (page.id, bus.stats().pages) == (0, 1)
+            with pytest.raises(mmsb.InvalidArgumentError, match="named 'tea' already"):
+                bus.create_page(9, name="tea", exist_ok=True)
+
+
+def test_a_bus_in_memory_can_be_replayed(bus):
+    page = bus.create_page(4)
+    for value in (1, 2, 3):
+        bus.update_page(page, np.int32(value))
+    assert [int(bus.replay(tick).view()[0, 0]) for tick in (0, 1, 2, 3)] == [0, 1, 2, 3]
+    frames = list(bus.frames())
+    bus.update_page(page, np.int32(4))
+    assert [frame.changes().words.tolist() for frame in frames if frame.kind == FrameKind.CHANGES] == [[1], [2], [3]]
+    assert repr(frames[-1]) == f"Frame({len(frames) - 1}: CHANGES, 1 rows, tick 3)"
+
+
+def test_a_batch_made_by_the_bus(bus):
+    page = bus.create_page(2 * bus.state.page_bytes)
+    deltas = bus.batch(page, np.ones((2, bus.state.page_words), np.uint32), source="sensor")
+    bus.apply(deltas)
+    assert np.asarray(bus.state.view())[:2].all()
+    assert int(deltas.source[0]) == bus.source_id("sensor")

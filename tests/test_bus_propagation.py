@@ -34,9 +34,10 @@ class TestDependencies:
         a, b, c = (bus.create_page(PAGE_BYTES, name=name) for name in "abc")
         bus.add_dependency(a, b, weight=1)
         bus.add_dependency("a", c.id, weight=np.float64(2))
-        bus.add_dependency([a, "b"], np.array([3, 3]) * 0 + c.id, weight=[3, 4])
-        bus.add_dependency(jnp.array([0]), (1, 2), weight=jnp.array([5, 6], jnp.float32))
-        assert sorted(self.edges(bus)) == [(0, 1, 1), (0, 1, 5), (0, 2, 2), (0, 2, 3), (0, 2, 6), (1, 2, 4)]
+        d, e = bus.create_page(PAGE_BYTES), bus.create_page(PAGE_BYTES)
+        bus.add_dependency([a, "b"], np.array([3, 3]) * 0 + d.id, weight=[3, 4])
+        bus.add_dependency(jnp.array([e.id]), (1, 2), weight=jnp.array([5, 6], jnp.float32))
+        assert sorted(self.edges(bus)) == [(0, 1, 1), (0, 2, 2), (0, 3, 3), (1, 3, 4), (4, 1, 5), (4, 2, 6)]
         assert bus.stats().edges == 6
 
     def test_a_page_of_several_stands_for_all_of_them(self, bus):
@@ -58,9 +59,10 @@ class TestDependencies:
         assert (self.edges(new_run), run_log(run_dir)) == before
         new_run.add_dependency(a, c)
 
-    def test_removing_takes_all_parallel_edges_and_no_others(self, new_run, run_dir):
+    def test_removing_takes_edges_of_all_kinds_and_no_others(self, new_run, run_dir):
         pages = [new_run.create_page(4).id for _ in range(3)]
-        new_run.add_dependency([0, 0, 0, 1], [1, 1, 2, 2], weight=[1, 2, 3, 4])
+        new_run.add_dependency([0, 0, 1], [1, 2, 2], weight=[1, 3, 4])
+        new_run.add_dependency(0, 1, "control", weight=2)
         new_run.remove_dependency(pages[0], pages[1])
         assert self.edges(new_run) == [(0, 2, 3), (1, 2, 4)]
         new_run.add_dependency(0, 1, weight=9)

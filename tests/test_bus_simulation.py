@@ -12,6 +12,7 @@ import pytest
 
 import mmsb_jax as mmsb
 from mmsb_jax import DeltaBatch, Rule, Term, semiring
+from mmsb_jax._engine import Engine
 from mmsb_jax.page import TransactionLog
 from tests.model import Model, digest_of
 
@@ -231,7 +232,12 @@ class Simulation:
         weight = int(self.rng.integers(1, 4))
         before = list(self.model.edges)
         self.calls.append(f"add_dependency({parents.tolist()}, {children.tolist()}, weight={weight})")
-        for parent, child in zip(parents.tolist(), children.tolist(), strict=True):
+        new = list(zip(parents.tolist(), children.tolist(), strict=True))
+        if len(set(new)) < len(new) or {edge[:2] for edge in before} & set(new):
+            with pytest.raises(mmsb.InvalidArgumentError, match="dependency already, or is passed twice"):
+                self.bus.add_dependency(parents, children, weight=weight)
+            return
+        for parent, child in new:
             if self.model.would_cycle(parent, child):
                 self.model.edges = before
                 with pytest.raises(mmsb.GraphCycleError):
@@ -327,12 +333,12 @@ def drop_a_row(monkeypatch):
 
 
 def miss_an_epoch(monkeypatch):
-    adopt = mmsb.bus.Engine.adopt
+    adopt = Engine.adopt
 
     def late(self, step):
         adopt(self, step._replace(state=jax.tree.map(lambda x: x, step.state).advance()))
 
-    monkeypatch.setattr(mmsb.bus.Engine, "adopt", late)
+    monkeypatch.setattr(Engine, "adopt", late)
 
 
 def forget_what_waits(monkeypatch):
@@ -347,8 +353,8 @@ def forget_what_waits(monkeypatch):
 
 
 def change_the_digest(monkeypatch):
-    lanes = mmsb.bus.Engine.lanes
-    monkeypatch.setattr(mmsb.bus.Engine, "lanes", lambda self, of=None: (lanes(self, of)[0] ^ 1, lanes(self, of)[1]))
+    lanes = Engine.lanes
+    monkeypatch.setattr(Engine, "lanes", lambda self, of=None: (lanes(self, of)[0] ^ 1, lanes(self, of)[1]))
 
 
 @pytest.mark.parametrize("sabotage", [drop_a_row, miss_an_epoch, forget_what_waits, change_the_digest])

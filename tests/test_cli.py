@@ -90,7 +90,7 @@ def test_a_damaged_run(run, capsys, command):
 
 
 def test_a_run_that_replays_to_other_bits(run_dir, capsys, monkeypatch):
-    monkeypatch.setattr(mmsb.bus.Engine, "lanes", lambda self, of=None: (1, 2))
+    monkeypatch.setattr("mmsb_jax._engine.Engine.lanes", lambda self, of=None: (1, 2))
     with mmsb.start(run_dir, page_bytes=8, capacity=4) as bus:
         bus.create_page(8)
     assert main(["verify", str(run_dir)]) == 1

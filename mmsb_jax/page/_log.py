@@ -16,7 +16,7 @@ from ._identity import RUN_FILE, RunIdentity, read_identity, segment_name, segme
 from ._records import EdgeRecords, PageRecord, encode_edges, encode_names, encode_pages, fault_in_edges, fault_in_pages
 from ._recovery import Recovered, recover
 from ._scan import read_frames
-from ._storage import Place, Storage, as_storage
+from ._storage import DirectoryStorage, Place, Storage, as_storage
 from ._writer import FrameWriter, SyncMode, WriterOptions, failure
 
 __all__ = ["TransactionLog", "read_frames"]
@@ -147,6 +147,12 @@ class TransactionLog:
             storage.close()
             raise
         return cls(writer)
+
+    @property
+    def place(self) -> Place:
+        """Where this log can be read from, also while it is open: its path, or its storage."""
+        storage = self._writer.storage
+        return storage.path if isinstance(storage, DirectoryStorage) else storage
 
     @property
     def page_words(self) -> int:

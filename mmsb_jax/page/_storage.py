@@ -167,9 +167,11 @@ class DirectoryStorage:
         except BlockingIOError:
             holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip() or "someone unknown"
             os.close(handle)
+            mine = holder.startswith(f"process {os.getpid()} ")
+            who = "another bus of this process" if mine else holder
             raise LogLockedError(
-                f"{self.path} is being written by {holder}; a run has one writer. "
-                "Close that bus or end that process first, or open the run for reading."
+                f"{self.path} is being written by {who}; a run has one writer. "
+                f"{'Stop that bus first' if mine else 'End that process first'}; reading (mmsb.replay) needs no lock."
             ) from None
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)

@@ -88,15 +88,7 @@ def _messages(
     rows = pages.at[slot].get(mode="promise_in_bounds")
     messages = jax.vmap(jax.vmap(term.read))(rows)
     if not term.weighted or graph.in_weight is None:
-        return _rounded(messages, edge)
+        return rounded(messages)
     weight = graph.in_weight.at[edge].get(mode="promise_in_bounds").astype(message.dtype)
     weight = jnp.broadcast_to(weight.reshape(*edge.shape, *[1] * len(message.shape)), messages.shape)
-    return _rounded(term.semiring.multiply(weight, messages), edge)
-
-
-def _rounded(messages: Array, edge: Int32[Array, "lanes width"]) -> Array:
-    """Keep the last product of a float message apart from the sum: one multiply-add would round otherwise."""
-    if not jnp.issubdtype(messages.dtype, jnp.floating):
-        return messages
-    never_negative = edge.ravel()[0] >> 31  # a zero that the compiler can't see
-    return rounded(messages, never_negative.astype(f"uint{8 * messages.dtype.itemsize}"))
+    return rounded(term.semiring.multiply(weight, messages))

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Shaped
 
 from .._errors import InvalidArgumentError, InvalidTypeError
-from ..kernels import gather_fold, hidden_zero, take_rows
+from ..kernels import gather_fold, take_rows
 from ..semiring import Semiring
 from ._sparse import SparseMatrix
 
@@ -62,7 +62,6 @@ def checked_operand(matrix: SparseMatrix | Any, x: ArrayLike | Any, semiring: Se
 def _matmul(matrix: SparseMatrix, x: Array, semiring: Semiring) -> Array:
     if not matrix.levels:
         return jnp.full((matrix.shape[0], *x.shape[1:]), jnp.asarray(semiring.zero(x.dtype)))
-    zero = hidden_zero(matrix.levels[0][0].columns, x)
     pieces, source = [], x
     for blocks in matrix.levels:
         source = _end_to_end(
@@ -75,7 +74,6 @@ def _matmul(matrix: SparseMatrix, x: Array, semiring: Semiring) -> Array:
                     source,
                     semiring.add,
                     semiring.multiply,
-                    zero,
                 )
                 for block in blocks
             ]

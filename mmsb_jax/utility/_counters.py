@@ -9,7 +9,7 @@ from ..propagation import WaveReport
 __all__ = ["BusStats", "Counters"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BusStats:
     """What a bus has done since it was started, and how large it is. Prints as a table.
 
@@ -47,6 +47,9 @@ class BusStats:
     """Frames in the log, from its beginning."""
     log_bytes: int
     """Bytes appended to the log since the start."""
+
+    def __repr__(self) -> str:  # a notebook shows the repr
+        return str(self)
 
     def __str__(self) -> str:
         width = max(len(field.name) for field in fields(self))
