@@ -2,9 +2,11 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
+from ._arguments import as_text
 from ._catalog import Catalog
 from ._engine import Engine, Step
 from ._errors import BusClosedError, LogFailedError
@@ -28,6 +30,21 @@ class Session:
         self._pending: set[int] = set()
         self._closed: str | None = None
         self._counters = Counters()
+
+    @property
+    def tick(self) -> int:
+        """The number of the last commit of contents; 0 before the first."""
+        return self._log.tick
+
+    def source_id(self, name: str | Any) -> int:
+        """The number that stands for a source's name in `DeltaBatch.source`; a new name enters the log's table.
+
+        **Raises:** `InvalidTypeError` and `InvalidArgumentError` for what isn't text.
+        """
+        self._check_open()
+        name = as_text("source", name)
+        with self._guarded():
+            return self._log.name_id(name)
 
     def _wave(self, dirty: np.ndarray, intent: str | None) -> WaveReport:
         plan = self._rule_graph()

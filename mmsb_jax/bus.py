@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ._arguments import as_bytes, as_intent, as_text, as_view_dtype, check_batch
+from ._arguments import as_bytes, as_intent, as_view_dtype, check_batch
 from ._catalog import Page, check_weights
 from ._errors import InvalidArgumentError
 from ._opening import open_session
@@ -88,11 +88,6 @@ class Bus(Session):
         return self._catalog.graph
 
     @property
-    def tick(self) -> int:
-        """The number of the last commit of contents; 0 before the first."""
-        return self._log.tick
-
-    @property
     def pages(self) -> tuple[Page, ...]:
         """Handles of all live pages, by first id."""
         return tuple(self._catalog.pages[first] for first in sorted(self._catalog.pages))
@@ -139,16 +134,6 @@ class Bus(Session):
         """What the log holds, frame by frame, from a sequence number on. See `mmsb.page.read_frames` for an example."""
         self._check_open()
         return read_frames(self._log.place, start=start)
-
-    def source_id(self, name: str | Any) -> int:
-        """The number that stands for a source's name in `DeltaBatch.source`; a new name enters the log's table.
-
-        **Raises:** `InvalidTypeError` and `InvalidArgumentError` for what isn't text.
-        """
-        self._check_open()
-        name = as_text("source", name)
-        with self._guarded():
-            return self._log.name_id(name)
 
     # Pages and dependencies.
 
