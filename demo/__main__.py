@@ -15,7 +15,7 @@ import mmsb_jax as mmsb
 from . import _report
 from ._board import open_board
 from ._cascades import worst_cascades
-from ._crash import stream_through_a_crash
+from ._crash import CrashError, stream_through_a_crash
 from ._flights import HOURS, Flights, MissingDataError, load
 from ._stream import Streamed, stream, tick_at
 
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.stream_only:
             return _stream_only(arguments.out, arguments.hours)
         return _run(arguments)
-    except (DemoError, MissingDataError, mmsb.MMSBError) as error:
+    except (CrashError, DemoError, MissingDataError, mmsb.MMSBError) as error:
         print(f"\ndemo failed: {error}", file=sys.stderr)
         return 1
 
@@ -45,16 +45,19 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--report", type=Path, default=FOLDER / "report.png", help="where the picture goes")
     parser.add_argument("--hours", type=int, default=HOURS, help="stop after so many hours of the year (default: all)")
     parser.add_argument("--stream-only", action="store_true", help=argparse.SUPPRESS)
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if not 24 <= arguments.hours <= HOURS:
+        parser.error(f"--hours {arguments.hours}: the year has 24 to {HOURS} of them to show something")
+    return arguments
 
 
 def _run(arguments: argparse.Namespace) -> int:
     began = time.perf_counter()
     flights = load()
     _remove_run(arguments.out)
+    print("Laying out the board and loading the timetable ...")
     bus, layout = open_board(str(arguments.out), flights)
     print(f"{len(flights):,} flights of {flights.aircraft:,} aircraft on {layout.capacity:,} pages; {bus.graph}")
-    print("Loading the timetable, and compiling the tick ...")
     with bus, _progress(arguments.hours) as bar:
         streamed = stream(bus, flights, layout, hours=arguments.hours, done=lambda hour: bar.update())
         digest = bus.digest()
@@ -65,7 +68,7 @@ def _run(arguments: argparse.Namespace) -> int:
     cascades = worst_cascades(str(arguments.out), flights)
     print(_report.describe(cascades, flights))
     print("\nThe board as it stood on 8 February 2013 at 18:00, read back by replay:\n")
-    evening = mmsb.replay(arguments.out, tick=tick_at(_report.BLIZZARD_HOURS))
+    evening = mmsb.replay(arguments.out, tick=tick_at(min(_report.BLIZZARD_HOURS, arguments.hours)))
     text, board = _report.blizzard(evening, layout, flights)
     print(text)
     _report.draw(arguments.report, mmsb.replay(arguments.out), layout, flights, cascades[0], board)

@@ -56,13 +56,11 @@ class Layout:
 
 
 def open_board(path: str, flights: Flights) -> tuple[mmsb.Bus, Layout]:
-    """The board's bus: a new one with its pages and edges, or the one at the path. Rules are added either way."""
+    """The board's bus, new or as it was left: pages, edges, timetable (tick 1), rules and their first wave (tick 2)."""
     layout = Layout.of(flights)
     bus = mmsb.start(path, page_bytes=PAGE_BYTES, capacity=layout.capacity)
-    known = {page.name for page in bus.pages}
     for name, ids in (("flights", layout.flights), ("airport hours", layout.hours), ("carrier days", layout.days)):
-        if name not in known:
-            bus.create_page(ids.size * PAGE_BYTES, name=name)
+        bus.create_page(ids.size * PAGE_BYTES, name=name, exist_ok=True)
     before, after, minutes = flights.rotations()
     if bus.graph.num_edges == 0:
         bus.add_dependency(layout.flights[before], layout.flights[after], weight=minutes)
@@ -72,8 +70,11 @@ def open_board(path: str, flights: Flights) -> tuple[mmsb.Bus, Layout]:
         bus.add_dependency(
             everyone, np.concatenate([layout.hours[flights.origin, hour], layout.days[flights.carrier, day]])
         )
+    if bus.tick == 0:
+        bus.update_page("flights", timetable(flights), source="schedule", intent="the timetable of 2013")
     for rule in rules(layout):
         bus.add_rule(rule)
+    bus.propagate()
     return bus, layout
 
 
@@ -99,8 +100,8 @@ def rules(layout: Layout) -> list[Rule]:
     ]
 
 
-def schedule(flights: Flights, layout: Layout, state: mmsb.State, source: int) -> DeltaBatch:
-    """Everything that is known before the year begins, as one batch."""
+def timetable(flights: Flights) -> np.ndarray:
+    """Everything that is known before the year begins: int32[flights, words]."""
     words = np.zeros((len(flights), PAGE_WORDS), np.int32)
     for word, values in (
         (SCHEDULED, flights.scheduled),
@@ -112,7 +113,7 @@ def schedule(flights: Flights, layout: Layout, state: mmsb.State, source: int) -
         (TAIL, flights.tail),
     ):
         words[:, word] = values
-    return DeltaBatch.make(state, layout.flights, words, source=source)
+    return words
 
 
 class Observations:

@@ -8,7 +8,7 @@ from mmsb_jax.page import FrameKind, PageChanges, read_frames
 
 from ._board import EXPECTED, PAGE_WORDS
 from ._flights import Flights
-from ._stream import FIRST_TICK, OBSERVED
+from ._stream import OBSERVED, TICK_OF_PLAN
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _minutes_pushed(path: str, flights: int) -> np.ndarray:
         foreseen[observed] = expected[observed]
         page, minute = _expectations(changes, flights)
         expected[page] = minute
-        if frame.tick == FIRST_TICK:
+        if frame.tick == TICK_OF_PLAN:
             planned = expected.copy()
     return foreseen - planned
 

@@ -11,6 +11,10 @@ from ._flights import Flights
 from ._stream import stream
 
 
+class CrashError(RuntimeError):
+    """The crash didn't go as it should, or something was lost."""
+
+
 def stream_through_a_crash(path: Path, flights: Flights, hours: int) -> tuple[int, tuple[int, int]]:
     """Stream in a child process, kill it in the middle, go on here.
 
@@ -20,7 +24,7 @@ def stream_through_a_crash(path: Path, flights: Flights, hours: int) -> tuple[in
     bus, layout = open_board(str(path), flights)
     with bus:
         if bus.tick < acknowledged:
-            raise RuntimeError(f"tick {acknowledged} was acknowledged, but the log ends at tick {bus.tick}")
+            raise CrashError(f"tick {acknowledged} was acknowledged, but the log ends at tick {bus.tick}")
         stream(bus, flights, layout, hours=hours)
         return acknowledged, bus.digest()
 
@@ -36,5 +40,5 @@ def _run_and_kill(path: Path, hours: int) -> int:
                 child.send_signal(signal.SIGKILL)
                 break
     if child.returncode != -signal.SIGKILL:
-        raise RuntimeError(f"the child was to die by SIGKILL, but ended with status {child.returncode}")
+        raise CrashError(f"the child was to die by SIGKILL, but ended with status {child.returncode}")
     return acknowledged

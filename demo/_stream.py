@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import mmsb_jax as mmsb
 
-from ._board import Layout, Observations, schedule
+from ._board import Layout, Observations
 from ._flights import HOURS, Flights
 
 OBSERVED = "observed"
 """The source of what comes from outside; the bus calls the waves' own changes `propagation`."""
-FIRST_TICK = 1
-"""The tick that brings the schedule; hour `h` of the year is tick `FIRST_TICK + 1 + h`."""
+TICK_OF_PLAN = 2
+"""The timetable is tick 1, what follows from it is tick 2; hour `h` of the year is tick `TICK_OF_PLAN + 1 + h`."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Streamed:
 
 def tick_at(hour: int) -> int:
     """The last tick before an hour of the year begins: the board as it stood at that moment."""
-    return FIRST_TICK + hour
+    return TICK_OF_PLAN + hour
 
 
 def stream(
@@ -40,11 +40,8 @@ def stream(
     done: Callable[[int], None] = lambda hour: None,
 ) -> Streamed:
     """Go on from the bus's last tick through the year's first `hours`; `done` hears of each hour once committed."""
-    if bus.tick < FIRST_TICK:
-        timetable = schedule(flights, layout, bus.state, bus.source_id("schedule"))
-        bus.apply(timetable, intent="the timetable of 2013")
     observed = Observations(flights, layout, bus.source_id(OBSERVED))
-    first = bus.tick - FIRST_TICK
+    first = bus.tick - TICK_OF_PLAN
     if first < hours:
         bus.apply(observed[first])  # compiles the tick: not part of the rate
         done(first)

@@ -5,6 +5,7 @@ Nothing here knows of logs or names. A step is prepared first (`tick`, `wave`, `
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32, UInt32
 
-from .page import DeltaBatch, PageChanges, apply, digest, digest_change
+from .page import DeltaBatch, PageChanges, apply, digest, digest_change, pack_mask, unpack_mask
 from .physical import State
 from .propagation import RuleGraph, Ticked, WaveReport, propagate, tick
 
@@ -67,19 +68,31 @@ class Engine:
 
     def tick(self, graph: RuleGraph | None, deltas: DeltaBatch, source: int) -> Step:
         """Prepare a tick. The present state is used up, for it is changed in place: adopt the result."""
-        room = self._room.get(len(deltas), min(4 * len(deltas), self.num_pages))
         out: Ticked = _tick(
-            self._own_state(), graph, deltas, digest_before=self.digest, capacity=room, source=np.int32(source)
+            self._own_state(),
+            graph,
+            deltas,
+            digest_before=self.digest,
+            capacity=self._room_for(len(deltas)),
+            source=np.int32(source),
         )
-        if graph is not None and (dropped := int(out.deltas.dropped)) > 0:
-            self._room[len(deltas)] = min(2 * (room + dropped), self.num_pages)
-        return Step(out.state, out.digest, out.deltas, out.wave)
+        return self._learn(len(deltas), Step(out.state, out.digest, out.deltas, out.wave))
 
     def wave(self, graph: RuleGraph, dirty: np.ndarray, source: int) -> Step:
         """Prepare a wave that begins at some pages, one tick from now. The same holds as for `tick`."""
         seeds = self._padded_ids(dirty)
-        room = min(4 * len(seeds), self.num_pages)
-        return Step(*_wave(self._own_state(), graph, seeds, self.digest, capacity=room, source=np.int32(source)))
+        room = self._room_for(len(seeds))
+        step = Step(*_wave(self._own_state(), graph, seeds, self.digest, capacity=room, source=np.int32(source)))
+        return self._learn(len(seeds), step)
+
+    def _room_for(self, rows: int) -> int:
+        return self._room.get(rows, min(4 * rows, self.num_pages))
+
+    def _learn(self, rows: int, step: Step) -> Step:
+        """Make more room the next time, when a wave had too little."""
+        if dropped := int(step.deltas.dropped):
+            self._room[rows] = min(2 * (self._room_for(rows) + dropped), self.num_pages)
+        return step
 
     def erase(self, ids: np.ndarray) -> Step:
         """Prepare to zero some pages, one tick from now. The present state stays as it is."""
@@ -100,30 +113,32 @@ class Engine:
         """Adopt a step that changed nothing, and let no time pass."""
         self.adopt(step._replace(state=eqx.tree_at(lambda s: s.tick, step.state, jnp.asarray(now, jnp.uint32))))
 
-    def changes(self, step: Step, source: int) -> PageChanges:
-        """What a step changed, as rows for the log.
+    def changes(self, step: Step, source: int, before: Callable[[], np.ndarray]) -> PageChanges:
+        """What a step changed, as rows for the log: exactly the words that differ, each under its source.
 
-        Where the batch had too little room, every page stamped with the step's tick is logged as it now stands, after
-        the rows that came from outside: the same contents, only more of them.
+        Where the wave had more to say than there was room for, its part is found by comparing every page stamped with
+        the step's tick with what it held before; `before()` fetches that, uint32[pages, page_words].
         """
         deltas = step.deltas
-        page = np.asarray(deltas.page)
-        used = page < self.num_pages
-        words, mask = np.asarray(deltas.words)[used], None
-        if deltas.mask is not None:
-            mask = np.asarray(deltas.mask)[used]
-        sources = np.asarray(deltas.source)[used]
-        if int(deltas.dropped) == 0:
-            return PageChanges.from_rows(page[used], words, mask, sources)
+        page, own = np.asarray(deltas.page), np.asarray(deltas.source)
+        kept = page < self.num_pages
+        if short := int(deltas.dropped) > 0:
+            kept &= own != source
+        mask = None if deltas.mask is None else np.asarray(deltas.mask)[kept]
+        rows = PageChanges.from_rows(page[kept], np.asarray(deltas.words)[kept], mask, own[kept])
+        return _joined(rows, self._by_comparison(step, rows, source, before())) if short else rows
+
+    def _by_comparison(self, step: Step, others: PageChanges, source: int, pages: np.ndarray) -> PageChanges:
         stamped = np.flatnonzero(np.asarray(step.state.epoch) == np.asarray(step.state.tick)).astype(np.int32)
-        rows = np.asarray(_read(step.state, self._padded_ids(stamped)))[: len(stamped)]
-        whole = np.asarray(_full_mask(self.page_words))
-        return PageChanges.from_rows(
-            np.concatenate([page[used], stamped]),
-            np.concatenate([words, rows]),
-            np.concatenate([mask, np.tile(whole, (len(stamped), 1))]) if mask is not None else None,
-            np.concatenate([sources, np.full(len(stamped), source, np.int32)]),
-        )
+        page, words, mask, _ = others.to_rows(self.page_words)
+        set_by_others = np.asarray(unpack_mask(jnp.asarray(mask), self.page_words))
+        row, word = np.nonzero(set_by_others)
+        pages[page[row], word] = words[row, word]
+        after = np.asarray(_read(step.state, self._padded_ids(stamped)))[: len(stamped)]
+        differs = after != pages[stamped]
+        used = differs.any(axis=1)
+        packed = np.asarray(pack_mask(jnp.asarray(differs[used])))
+        return PageChanges.from_rows(stamped[used], after[used], packed, np.full(used.sum(), source, np.int32))
 
     def batch(self, ids: np.ndarray, raw: np.ndarray, source: int) -> DeltaBatch:
         """Bytes for some pages as deltas, zeros behind them, in a power of two rows: so few sizes are ever compiled."""
@@ -138,9 +153,13 @@ class Engine:
             dropped=jnp.zeros((), jnp.int32),
         )
 
-    def make_batch(self, ids: np.ndarray, words: Any, mask: Any, source: int) -> DeltaBatch:
+    def make_batch(self, page: Any, words: Any, mask: Any) -> DeltaBatch:
         """`DeltaBatch.make` for the present state, which isn't lent for that."""
-        return DeltaBatch.make(self._state, ids, words, mask=mask, source=source)
+        return DeltaBatch.make(self._state, page, words, mask=mask)
+
+    def signed(self, deltas: DeltaBatch, source: int) -> DeltaBatch:
+        """The same deltas, from this source."""
+        return eqx.tree_at(lambda d: d.source, deltas, jnp.full(len(deltas), source, jnp.int32))
 
     def _padded_ids(self, ids: np.ndarray) -> np.ndarray:
         padded = np.full(_padded_rows(len(ids)), self.num_pages, np.int32)
@@ -152,10 +171,16 @@ def _padded_rows(rows: int) -> int:
     return max(_LEAST_ROWS, 1 << (rows - 1).bit_length()) if rows else _LEAST_ROWS
 
 
-def _full_mask(page_words: int) -> np.ndarray:
-    bits = np.zeros(-(-page_words // 32) * 32, np.uint8)
-    bits[:page_words] = 1
-    return np.packbits(bits, bitorder="little").view("<u4").astype(np.uint32)
+def _joined(first: PageChanges, then: PageChanges) -> PageChanges:
+    """Both, in this order; both have masks."""
+    assert first.mask is not None
+    assert then.mask is not None
+    return PageChanges(
+        np.concatenate([first.page, then.page]),
+        np.concatenate([first.source, then.source]),
+        np.concatenate([first.mask, then.mask]),
+        np.concatenate([first.words, then.words]),
+    )
 
 
 def _wave_step(

@@ -10,7 +10,7 @@ from ._arguments import as_text
 from ._catalog import Catalog
 from ._engine import Engine, Step
 from ._errors import BusClosedError, LogFailedError
-from .page import TransactionLog
+from .page import TransactionLog, replay_log
 from .physical import State
 from .propagation import Rule, RuleGraph, WaveReport
 from .utility import Counters
@@ -66,7 +66,7 @@ class Session:
         return self._plan
 
     def _commit(self, step: Step, source: int, intent: str | None) -> None:
-        changes = self._engine.changes(step, source)
+        changes = self._engine.changes(step, source, before=lambda: replay_log(self._log.place).pages)
         self._log.append_changes(self.tick + 1, changes, digest=self._engine.lanes(step.digest), intent=intent)
         self._engine.adopt(step)
         self._counters.committed(changes)

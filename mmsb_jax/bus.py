@@ -185,6 +185,8 @@ class Bus(Session):
     def add_dependency(self, parent: Any, child: Any, kind: Any = "data", weight: Any = None) -> None:
         """Say that `child` depends on `parent`. Both may be pages, ids, names, or arrays of ids: one edge a pair.
 
+        The next wave recomputes the child.
+
         **Arguments:**
 
         - `kind`: `"data"` (recompute the child), `"control"`, `"device_sync"` or `"compiler"`.
@@ -203,6 +205,7 @@ class Bus(Session):
             self._log.append_edges(self.tick, edges, digest=self.digest())
             self._catalog.add_edges(edges, graph)
             self._plan = None
+            self._pending.update(edges.child.tolist())
 
     def remove_dependency(self, parent: Any, child: Any) -> None:
         """Remove all edges from one fixed-size page to another. Raises `InvalidArgumentError` when there is none."""
@@ -212,9 +215,12 @@ class Bus(Session):
             self._log.append_edges(self.tick, removed, digest=self.digest())
             self._catalog.set_edges(rest)
             self._plan = None
+            self._pending.update(removed.child.tolist())
 
     def add_rule(self, rule: Rule | Any) -> None:
-        """Let some pages be computed from their parents. Rules are code, so they aren't logged: add them on reopening.
+        """Let some pages be computed from their parents, from the next wave on.
+
+        Rules are code, so they aren't logged: add them on reopening. That wave makes good what a crash left undone.
 
         **Raises:** `PageNotFoundError` for a page that isn't alive; `InvalidArgumentError` when a page has a rule
         already, or a weighted term meets a dependency without a weight; `InvalidTypeError` when its functions don't
@@ -226,6 +232,7 @@ class Bus(Session):
         self._engine.check(plan)
         self._rules.append(rule)
         self._plan = plan
+        self._pending.update(rule.pages.tolist())
 
     # Changing contents.
 
@@ -270,7 +277,7 @@ class Bus(Session):
 
         **Arguments:**
 
-        - `pages`: where it begins; None: at all pages updated since the last wave.
+        - `pages`: where it begins; None: at all pages updated since the last wave, and those with new rules or edges.
         - `mode`: `"immediate"`: now, from `pages` alone; `"deferred"`: remember `pages` for a later wave;
           `"batch"`: now, from `pages` and everything remembered.
 
@@ -293,12 +300,17 @@ class Bus(Session):
         return report
 
     def batch(self, page: Any, words: Any, *, mask: Any = None, source: str | Any = "api") -> DeltaBatch:
-        """Deltas for `apply`: rows of new words for fixed-size pages, by id. `DeltaBatch.make` says what fits.
+        """Deltas for `apply`: rows of new words for pages, by id. `DeltaBatch.make` says what fits.
+
+        **Arguments:** `page`, a `Page` or ids of fixed-size pages; the id `capacity` marks an empty row.
 
         **Raises:** as `DeltaBatch.make` does, and `PageNotFoundError` for a page that isn't alive.
         """
         self._check_open()
-        return self._engine.make_batch(self._catalog.ids(page), words, mask, self.source_id(source))
+        deltas = self._engine.make_batch(getattr(page, "ids", page), words, mask)
+        real = deltas.page[np.asarray(deltas.page) < self._engine.num_pages]
+        self._catalog.ids(real)
+        return self._engine.signed(deltas, self.source_id(source))
 
     def apply(self, deltas: DeltaBatch | Any, *, intent: str | Any | None = None) -> WaveReport:
         """One tick: apply a batch of deltas and let it propagate, in one jitted call and one commit.

@@ -245,6 +245,7 @@ class Simulation:
                 return
             self.model.edges.append((parent, child, weight))
         self.bus.add_dependency(parents, children, weight=weight)
+        self.model.waiting |= set(children.tolist())
 
     def forget(self) -> None:
         if self.model.edges:
@@ -252,6 +253,7 @@ class Simulation:
             self.calls.append(f"remove_dependency({parent}, {child})")
             self.bus.remove_dependency(parent, child)
             self.model.edges = [edge for edge in self.model.edges if edge[:2] != (parent, child)]
+            self.model.waiting.add(child)
 
     def add_rule(self) -> None:
         wanted = set(RULED[6 * self.model.rules :][:6])
@@ -259,6 +261,7 @@ class Simulation:
             self.calls.append(f"add_rule(RULES[{self.model.rules}])")
             self.bus.add_rule(RULES[self.model.rules])
             self.model.rules += 1
+            self.model.waiting |= wanted
 
     def snapshot(self) -> None:
         self.snapshots = [*self.snapshots[-2:], (self.bus.state, self.model.copy())]

@@ -273,6 +273,25 @@ def test_many_parents_are_folded_in_order(rng):
         np.testing.assert_array_equal(np.asarray(out.state.view(jnp.float32))[parents + 1], np.zeros(2, np.float32))
 
 
+def test_a_long_chain_takes_one_window_a_page():
+    pages = 1000  # many more stages than are looked at at once
+    graph = ShadowPageGraph.from_edges(np.arange(pages - 1), np.arange(1, pages), num_pages=pages)
+    follow = Rule(
+        "follow",
+        pages=np.arange(1, pages),
+        terms=[Term(semiring.plus_times, lambda p: p[0])],
+        update=lambda own, before: own.at[0].set(before + 1),
+    )
+    state = State.create(pages, page_bytes=4)
+    plan = RuleGraph.of(graph, [follow])
+    out = propagate(plan, state, [0])
+    assert out.state.view()[:, 0].tolist() == list(range(pages))
+    assert int(out.report.windows) == pages - 1
+    last = mmsb.apply(out.state, DeltaBatch.make(state, [pages - 2], np.array([[7]], np.uint32)))
+    again = propagate(plan, last, [pages - 2])  # the first stage with anything to do is far away
+    assert again.state.view()[-2:, 0].tolist() == [pages - 2, pages - 1]
+
+
 class TestErrors:
     graph = ShadowPageGraph.from_edges([0, 1], [2, 2], num_pages=3)
     term = Term(semiring.plus_times, lambda p: p[0])
@@ -327,6 +346,17 @@ class TestErrors:
         rule = Rule("r", pages=[2], terms=[floats], update=lambda own, x: own.at[0].set(x[0]))
         with jax.numpy_dtype_promotion("standard"), pytest.raises(mmsb.InvalidTypeError, match="as_words"):
             propagate(RuleGraph.of(self.graph, [rule]), State.create(3, page_bytes=8), [0], capacity=1)
+
+    def test_weights_that_integers_would_cut_off(self):
+        graph = ShadowPageGraph.from_edges([0, 1], [2, 2], weight=[1, 0.5], num_pages=3)
+        plan = RuleGraph.of(graph, [self.rule(terms=[Term(semiring.plus_times, lambda p: p[0], weighted=True)])])
+        with pytest.raises(mmsb.InvalidTypeError, match="aren't whole numbers"):
+            propagate(plan, State.create(3, page_bytes=8), [0], capacity=1)
+
+    def test_ids_beyond_32_bits(self):
+        plan = RuleGraph.of(self.graph, [self.rule()])
+        with pytest.raises(mmsb.InvalidArgumentError, match="ids are 32-bit"):
+            propagate(plan, State.create(3, page_bytes=8), np.array([2**32]), capacity=1)
 
     def test_term_without_a_semiring(self):
         with pytest.raises(mmsb.InvalidTypeError, match="a term needs a Semiring and a function; got a str"):

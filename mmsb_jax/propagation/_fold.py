@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int32, UInt32
 
+from .._errors import InvalidTypeError
 from ..kernels import rounded
 from ._rule import Recipe, RuleGraph, Term, message_of
 
@@ -62,7 +63,7 @@ def _fold(
         offset = done + jnp.arange(slots, dtype=jnp.int32)[None, :]
         exists = offset < parents[:, None]
         edge = jnp.where(exists, start[:, None] + offset, 0)
-        messages = _messages(graph, term, pages, slot_of_page, edge, message)
+        messages = _messages(graph, recipe, term, pages, slot_of_page, edge, message)
         for k in range(slots):
             here = exists[:, k].reshape(-1, *[1] * len(message.shape))
             total = jnp.where(here, term.semiring.add(total, messages[:, k]), total)
@@ -77,6 +78,7 @@ def _fold(
 
 def _messages(
     graph: RuleGraph,
+    recipe: Recipe,
     term: Term,
     pages: UInt32[Array, "slots words"],
     slot_of_page: Int32[Array, " pages"],
@@ -89,6 +91,11 @@ def _messages(
     messages = jax.vmap(jax.vmap(term.read))(rows)
     if not term.weighted or graph.in_weight is None:
         return rounded(messages)
+    if not graph.whole_weights and not jnp.issubdtype(message.dtype, jnp.inexact):
+        raise InvalidTypeError(
+            f"rule {recipe.name!r} weighs messages of dtype {message.dtype}, but some weights aren't whole numbers "
+            "up to 2**24 and would be cut off; let `read` return floats, or round the weights"
+        )
     weight = graph.in_weight.at[edge].get(mode="promise_in_bounds").astype(message.dtype)
     weight = jnp.broadcast_to(weight.reshape(*edge.shape, *[1] * len(message.shape)), messages.shape)
     return rounded(term.semiring.multiply(weight, messages))

@@ -160,6 +160,8 @@ class RuleGraph(eqx.Module):
     """`lanes` of the stage's recipe."""
     recipes: tuple[Recipe, ...]
     max_children: int = eqx.field(static=True)
+    whole_weights: bool = eqx.field(static=True)
+    """Whether every weight is a whole number that float32 holds exactly: only then may messages be integers."""
 
     @classmethod
     def of(cls, graph: ShadowPageGraph, rules: Sequence[Rule], *, lanes: int = 32) -> "RuleGraph":
@@ -196,6 +198,7 @@ class RuleGraph(eqx.Module):
             stage_lanes=jnp.asarray([recipes[rule].lanes for rule in stage_rule], jnp.int32),
             recipes=recipes,
             max_children=int(out_degree.max(initial=0)),
+            whole_weights=weight is None or bool(np.all((weight == np.floor(weight)) & (np.abs(weight) <= 2**24))),
         )
 
     def __repr__(self) -> str:
@@ -217,10 +220,6 @@ class RuleGraph(eqx.Module):
     def num_stages(self) -> int:
         """How many stages a wave can pass through."""
         return self.stage_rule.shape[-1]
-
-    def has_rule(self, page: Int32[Array, "*n"]) -> Array:
-        """bool[n]: which pages are computed by a rule."""
-        return self.stage_of_page.at[page].get(mode="promise_in_bounds") < self.num_stages
 
 
 def message_of(term: Term, page_words: int) -> jax.ShapeDtypeStruct:

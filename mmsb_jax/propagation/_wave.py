@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Int32, UInt32
 
 from .._errors import InvalidArgumentError, InvalidTypeError
@@ -25,6 +26,11 @@ from ._fold import recompute
 from ._rule import RuleGraph, check_recipe
 
 __all__ = ["Propagated", "WaveReport", "propagate"]
+
+
+# So many stages are looked at to find the next that isn't empty. Looking at all of them each time would make a wave
+# along a chain quadratic in its length.
+_BLOCK = 128
 
 
 class WaveReport(eqx.Module):
@@ -75,8 +81,10 @@ class Propagated(eqx.Module):
 
 class _Queue(NamedTuple):
     bucket: Int32[Array, " room"]
-    waiting: Int32[Array, " stages"]
-    """Pages in each stage's bucket."""
+    waiting: Int32[Array, " stages_and_block"]
+    """Pages in each stage's bucket; zeros behind the last stage."""
+    left: Int32[Array, ""]
+    """Pages in all of them."""
     queued: Bool[Array, " pages"]
     """Whether a page has entered the queue in this wave."""
 
@@ -85,6 +93,8 @@ class _Wave(NamedTuple):
     pages: UInt32[Array, "slots words"]
     epoch: UInt32[Array, " pages"]
     queue: _Queue
+    stage: Int32[Array, ""]
+    """All stages before this one are empty, and stay so: children lie in later stages than their parents."""
     out_page: Int32[Array, " capacity"]
     out_old: UInt32[Array, "capacity words"]
     recomputed: Int32[Array, ""]
@@ -149,12 +159,9 @@ def propagate(
     for recipe in graph.recipes:
         check_recipe(recipe, state.page_words)
     capacity = state.num_pages if capacity is None else capacity
-    seeds = jnp.atleast_1d(jnp.asarray(dirty))
-    if seeds.size and not jnp.issubdtype(seeds.dtype, jnp.integer):
-        raise InvalidTypeError(f"got dirty pages of dtype {seeds.dtype}; pass their ids, whole numbers")
-    seeds = seeds.astype(jnp.int32)
+    seeds = _seeds(dirty)
     wave = jax.lax.while_loop(
-        lambda w: jnp.any(w.queue.waiting > 0),
+        lambda w: w.queue.left > 0,
         lambda w: _window(graph, state, w),
         _start(graph, state, seeds, capacity),
     )
@@ -163,11 +170,24 @@ def propagate(
     return Propagated(after, _deltas(after, wave, capacity, source), wave.digest_change, report)
 
 
+def _seeds(dirty: Any) -> Int32[Array, " n"]:
+    try:
+        ids = dirty if isinstance(dirty, jax.Array) else np.asarray(dirty)
+    except (TypeError, ValueError) as why:
+        raise InvalidTypeError(f"got dirty pages that are no regular array ({why}); pass their ids") from why
+    if ids.size and not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise InvalidTypeError(f"got dirty pages of dtype {ids.dtype}; pass their ids, whole numbers")
+    if isinstance(ids, np.ndarray) and ids.size and (ids.max() >= 2**31 or ids.min() < -(2**31)):
+        raise InvalidArgumentError(f"got dirty pages from {ids.min()} to {ids.max()}; ids are 32-bit integers")
+    return jnp.atleast_1d(jnp.asarray(ids, jnp.int32))
+
+
 def _start(graph: RuleGraph, state: State, seeds: Int32[Array, " n"], capacity: int) -> _Wave:
     """Queue the seeds that have a rule, and the children of all seeds."""
     queue = _Queue(
         bucket=jnp.zeros(graph.num_pages + graph.lanes, jnp.int32),
-        waiting=jnp.zeros(graph.num_stages, jnp.int32),
+        waiting=jnp.zeros(graph.num_stages + _BLOCK, jnp.int32),
+        left=jnp.zeros((), jnp.int32),
         queued=jnp.zeros(graph.num_pages, jnp.bool_),
     )
     if graph.num_stages:
@@ -177,6 +197,7 @@ def _start(graph: RuleGraph, state: State, seeds: Int32[Array, " n"], capacity: 
         pages=state.pages,
         epoch=state.epoch,
         queue=queue,
+        stage=zero,
         out_page=jnp.full(capacity, state.num_pages, jnp.int32),
         out_old=jnp.zeros((capacity, state.page_words), jnp.uint32),
         recomputed=zero,
@@ -204,11 +225,14 @@ def _push_seeds(graph: RuleGraph, queue: _Queue, seeds: Int32[Array, " n"]) -> _
 
 
 def _window(graph: RuleGraph, state: State, wave: _Wave) -> _Wave:
-    """Recompute up to `lanes` pages of the first stage that isn't empty."""
+    """Recompute up to `lanes` pages of the first stage that isn't empty, if it is one of the next few."""
     lane = jnp.arange(graph.lanes, dtype=jnp.int32)
     waiting = wave.queue.waiting
-    stage = jnp.argmax(waiting > 0).astype(jnp.int32)
-    taken = jnp.minimum(waiting[stage], graph.stage_lanes[stage])
+    ahead = jax.lax.dynamic_slice_in_dim(waiting, wave.stage, _BLOCK) > 0
+    found = jnp.any(ahead)
+    following = wave.stage + jnp.where(found, jnp.argmax(ahead).astype(jnp.int32), _BLOCK)
+    stage = jnp.minimum(following, graph.num_stages - 1)
+    taken = jnp.where(found, jnp.minimum(waiting[stage], graph.stage_lanes[stage]), 0)
     left = waiting[stage] - taken
     valid = lane < taken
     page = jax.lax.dynamic_slice_in_dim(wave.queue.bucket, graph.stage_start[stage] + left, graph.lanes)
@@ -221,16 +245,17 @@ def _window(graph: RuleGraph, state: State, wave: _Wave) -> _Wave:
 
     position = wave.changed + jnp.cumsum(changed, dtype=jnp.int32) - 1
     position = jnp.where(changed, position, wave.out_page.shape[0])
-    queue = wave.queue._replace(waiting=waiting.at[stage].set(left))
+    queue = wave.queue._replace(waiting=waiting.at[stage].set(left), left=wave.queue.left - taken)
     return _Wave(
         pages=wave.pages.at[jnp.where(changed, slot, state.num_pages)].set(new, mode="drop"),
         epoch=wave.epoch.at[jnp.where(changed, page, state.num_pages)].set(state.tick, mode="drop"),
         queue=_push_children(graph, queue, page, changed),
+        stage=following,
         out_page=wave.out_page.at[position].set(page, mode="drop"),
         out_old=wave.out_old.at[position].set(own, mode="drop"),
         recomputed=wave.recomputed + taken,
         changed=wave.changed + jnp.sum(changed, dtype=jnp.int32),
-        windows=wave.windows + 1,
+        windows=wave.windows + found.astype(jnp.int32),
         digest_change=wave.digest_change + digest_change(page, own, jnp.where(changed[:, None], new, own)),
     )
 
@@ -271,7 +296,8 @@ def _push(graph: RuleGraph, queue: _Queue, page: Int32[Array, " m"], valid: Bool
     position += queue.waiting.at[stage].get(mode="promise_in_bounds") + ahead
     return _Queue(
         bucket=queue.bucket.at[jnp.where(fresh, position, len(queue.bucket))].set(page, mode="drop"),
-        waiting=queue.waiting.at[jnp.where(fresh, stage, graph.num_stages)].add(1, mode="drop"),
+        waiting=queue.waiting.at[jnp.where(fresh, stage, len(queue.waiting))].add(1, mode="drop"),
+        left=queue.left + jnp.sum(fresh, dtype=jnp.int32),
         queued=queue.queued.at[jnp.where(fresh, page, graph.num_pages)].set(True, mode="drop"),
     )
 
