@@ -35,12 +35,16 @@ class BenchmarkError(Exception):
 
 @dataclass(frozen=True)
 class Program:
-    """Something to time: `run()` returns its result, finished. For a compiled one, what that cost."""
+    """Something to time: `run()` returns its result, finished. For a compiled one, what that cost.
+
+    `before()` prepares a run and isn't timed.
+    """
 
     run: Callable[[], Any]
     lower_s: float | None = None
     compile_s: float | None = None
     peak_bytes: int | None = None  # arguments, results and temporaries on the device together
+    before: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -155,9 +159,10 @@ def _prepare_peers(case: Case, inputs: Any, quick: bool) -> tuple[list[tuple[Pee
     return ready, missing
 
 
-def _seconds(run: Callable[[], Any]) -> float:
+def _seconds(program: Program) -> float:
+    program.before()
     start = time.perf_counter()
-    run()
+    program.run()
     return time.perf_counter() - start
 
 
@@ -170,8 +175,10 @@ def measure(case: Case, *, quick: bool, rounds: int) -> Row:
     inputs = case.make(quick)
     ours = case.ours(inputs)
     ready, missing = _prepare_peers(case, inputs, quick)
+    ours.before()
     result = ours.run()
     for peer, program in ready:
+        program.before()
         theirs = program.run()
         if peer.check is not None:
             try:
@@ -183,9 +190,9 @@ def measure(case: Case, *, quick: bool, rounds: int) -> Row:
     own_runs: list[float] = []
     peer_runs: list[list[float]] = [[] for _ in ready]
     for _ in range(rounds):
-        own_runs.append(_seconds(ours.run))
+        own_runs.append(_seconds(ours))
         for runs, (_, program) in zip(peer_runs, ready, strict=True):
-            runs.append(_seconds(program.run))
+            runs.append(_seconds(program))
     peers = [
         _timing(
             peer.name,
