@@ -41,8 +41,8 @@ def start(
     - `path`: the run's directory, made if missing. None: in memory, log and all.
     - `page_bytes`: size of the fixed-size pages, a multiple of 4; 1024 by default. An existing run knows its own.
     - `capacity`: how many pages there is room for; 16,384 by default. Likewise.
-    - `sync`: when commits are safe from a power failure: `"commit"` each, `"group"` every few milliseconds,
-      `"none"` when the bus stops. The death of the process loses no commit in any mode.
+    - `sync`: when commits are safe from a power failure: `"commit"`: each at once; `"group"`: with the first commit
+      after 50 ms or 8 MiB; `"none"`: when the bus stops. The death of the process loses no commit in any mode.
 
     **Returns:** a `Bus`, also a context manager.
 

@@ -75,6 +75,33 @@ def test_apply_under_vmap_equals_one_by_one(shape, masked, rng):
         Model.of(state).apply(deltas).assert_is(jax.tree.map(lambda x, i=i: x[i], together))
 
 
+@pytest.mark.parametrize("shape", SHAPES[:4])
+def test_laws_hold_under_vmap(shape, rng):
+    """Laws 2, 3 and 5, settle and the digest, for several worlds at once."""
+    stack = lambda *trees: jax.tree.map(lambda *xs: jnp.stack(xs), *trees)  # noqa: E731
+    states = [random_state(rng, *shape[:2]) for _ in range(3)]
+    a, b = ([random_deltas(rng, state, shape[2], masked=True) for state in states] for _ in range(2))
+
+    def laws(state, a, b):
+        once = mmsb.apply(mmsb.apply(state, a), b)
+        merged = mmsb.apply(state, mmsb.merge(a, b))
+        back = mmsb.apply(state, mmsb.diff(state, once, shape[0]))
+        after, settled, change = settle(state.advance(), a)
+        return once, merged, back.view(), after, mmsb.apply(state.advance(), settled).view(), change, mmsb.digest(after)
+
+    once, merged, back, after, settled, change, found = jax.vmap(laws)(stack(*states), stack(*a), stack(*b))
+    chex.assert_trees_all_equal(once, merged)
+    for world, state in enumerate(states):
+        expected = Model.of(state).apply(a[world])
+        pages = expected.apply(b[world])
+        pages.assert_is(jax.tree.map(lambda x, world=world: x[world], once))
+        np.testing.assert_array_equal(np.asarray(back)[world], pages.pages)
+        np.testing.assert_array_equal(np.asarray(settled)[world], expected.pages)
+        assert np.asarray(found)[world].tolist() == digest_of(expected.pages)
+        assert (np.asarray(mmsb.digest(state)) + np.asarray(change)[world]).tolist() == digest_of(expected.pages)
+        assert (np.asarray(after.epoch)[world] >= np.asarray(state.epoch)).all()
+
+
 @programs
 def test_law_1_same_bits_on_every_run(seed, shape):
     rng = np.random.default_rng(seed)
