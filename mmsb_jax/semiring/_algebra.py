@@ -29,7 +29,7 @@ _IDEMPOTENT_OPS = frozenset(
 
 def kind_of(dtype: DTypeLike) -> str:
     """One letter for a dtype: "f", "i", "u", "b", or "" for what no semiring here can carry."""
-    families = {"b": jnp.bool_, "f": jnp.floating, "u": jnp.unsignedinteger, "i": jnp.signedinteger}
+    families: dict[str, Any] = {"b": jnp.bool_, "f": jnp.floating, "u": jnp.unsignedinteger, "i": jnp.signedinteger}
     return next((kind for kind, family in families.items() if jnp.issubdtype(dtype, family)), "")
 
 
