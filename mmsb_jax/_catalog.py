@@ -15,7 +15,7 @@ from .page import EdgeRecords, PageRecord
 from .physical import Allocator
 from .propagation import Rule
 
-__all__ = ["Catalog", "Page", "check_weights"]
+__all__ = ["Catalog", "Page", "check_weights", "chosen", "joined"]
 
 LOCATIONS = ("device", "host", "unified")
 
@@ -70,8 +70,18 @@ class Catalog:
         self.page_bytes = page_bytes
         self.pages: dict[int, Page] = {}
         self.names: dict[str, Page] = {}
-        self.edges = _no_edges()
-        self.graph = ShadowPageGraph.from_edges([], [], weight=[], num_pages=capacity)
+        self.edges = joined([])
+        self._graph: ShadowPageGraph | None = None
+
+    @property
+    def graph(self) -> ShadowPageGraph:
+        """The edges as a graph, built when it is first asked for. Raises `GraphCycleError`."""
+        if self._graph is None:
+            edges, pages = self.edges, self.allocator.capacity
+            self._graph = ShadowPageGraph.from_edges(
+                edges.parent, edges.child, weight=edges.weight, kind=edges.kind, num_pages=pages
+            )
+        return self._graph
 
     def allocate(self, size: Any, name: Any, location: Any, metadata: Any) -> PageRecord:
         """Choose ids for a new page; nothing is entered yet."""
@@ -94,20 +104,6 @@ class Catalog:
         """The page of this name, if there is one of this size; otherwise None, and `allocate` says what is wrong."""
         found = self.names.get(name) if isinstance(name, str) else None
         return found if found is not None and found.size == whole_number(size) else None
-
-    def retell(self, records: Sequence[PageRecord] | EdgeRecords) -> None:
-        """Enter what a frame of the log says."""
-        if isinstance(records, EdgeRecords):
-            if (records.op == 1).all():
-                self.add_edges(records)
-            else:
-                self.forget_edges(records)
-            return
-        for record in records:
-            if record.op == "create":
-                self.enter(record)
-            else:
-                self.remove(self.pages[int(record.pages[0])])
 
     def enter(self, record: PageRecord) -> Page:
         """Enter a page that the log holds."""
@@ -193,7 +189,7 @@ class Catalog:
 
     def _refuse_doubles(self, parent: np.ndarray, child: np.ndarray, kind: EdgeKind) -> None:
         # A cell of a notebook that is run twice would otherwise count every parent twice, without a word.
-        pages = self.graph.num_pages
+        pages = self.allocator.capacity
         there = self.edges.parent.astype(np.int64) * pages + self.edges.child
         new = parent.astype(np.int64) * pages + child
         double = np.isin(new, there[self.edges.kind == kind])
@@ -207,11 +203,8 @@ class Catalog:
             )
 
     def add_edges(self, edges: EdgeRecords, graph: ShadowPageGraph | None = None) -> None:
-        """Enter edges that the log holds."""
-        if graph is None:
-            graph = self.graph.with_edges(edges.parent, edges.child, weight=edges.weight, kind=edges.kind)
-        self.edges = _joined(self.edges, edges)
-        self.graph = graph
+        """Enter edges that the log holds; `graph` is the one with them, if it is known."""
+        self.edges, self._graph = joined([self.edges, edges]), graph
 
     def drop_edges(self, parent: Any, child: Any) -> tuple[EdgeRecords, EdgeRecords]:
         """Edges to remove, and those that stay; nothing is removed yet."""
@@ -223,20 +216,12 @@ class Catalog:
         gone = (self.edges.parent == one[0]) & (self.edges.child == other[0])
         if not gone.any():
             raise InvalidArgumentError(f"there is no edge {one[0]} -> {other[0]} to remove")
-        removed = _chosen(self.edges, gone)
-        return EdgeRecords.of(2, removed.parent, removed.child, removed.kind), _chosen(self.edges, ~gone)
+        removed = chosen(self.edges, gone)
+        return EdgeRecords.of(2, removed.parent, removed.child, removed.kind), chosen(self.edges, ~gone)
 
     def set_edges(self, edges: EdgeRecords) -> None:
         """Replace all edges by some of them."""
-        self.edges = edges
-        self.graph = ShadowPageGraph.from_edges(
-            edges.parent, edges.child, weight=edges.weight, kind=edges.kind, num_pages=self.graph.num_pages
-        )
-
-    def forget_edges(self, removed: EdgeRecords) -> None:
-        """Remove the edges of which the log says so."""
-        keys = [e.parent.astype(np.int64) * self.graph.num_pages + e.child for e in (self.edges, removed)]
-        self.set_edges(_chosen(self.edges, ~np.isin(keys[0], keys[1])))
+        self.edges, self._graph = edges, None
 
     def check_unused(self, page: Page, rules: Sequence[Rule]) -> None:
         """Raise `InvalidArgumentError` when an edge or a rule still needs a page."""
@@ -271,17 +256,16 @@ def check_weights(rule: Rule, edges: EdgeRecords) -> None:
             )
 
 
-def _no_edges() -> EdgeRecords:
-    return EdgeRecords.of(1, np.zeros(0, np.int32), np.zeros(0, np.int32))
+def joined(parts: Sequence[EdgeRecords]) -> EdgeRecords:
+    """The rows of all parts, in order."""
+    none = EdgeRecords.of(1, np.zeros(0, np.int32), np.zeros(0, np.int32))
+    return EdgeRecords(*(np.concatenate(column) for column in zip(*map(_columns, [none, *parts]), strict=True)))
+
+
+def chosen(edges: EdgeRecords, rows: np.ndarray) -> EdgeRecords:
+    """Some of the rows, by a mask or by number."""
+    return EdgeRecords(*(column[rows] for column in _columns(edges)))
 
 
 def _columns(edges: EdgeRecords) -> list[np.ndarray]:
     return [edges.op, edges.parent, edges.child, edges.kind, edges.weight, edges.weighted]
-
-
-def _joined(a: EdgeRecords, b: EdgeRecords) -> EdgeRecords:
-    return EdgeRecords(*(np.concatenate(pair) for pair in zip(_columns(a), _columns(b), strict=True)))
-
-
-def _chosen(edges: EdgeRecords, rows: np.ndarray) -> EdgeRecords:
-    return EdgeRecords(*(column[rows] for column in _columns(edges)))

@@ -243,7 +243,9 @@ ROWS: dict[str, Row] = (
             lambda d: d.bus.add_dependency([1, 1], [2, 2], weight=5), InvalidArgumentError, "or is passed twice"
         ),
         "replay: tick in the future": Row(lambda d: d.bus.replay(10**9), InvalidArgumentError, "the log ends at tick"),
-        "batch: unknown page": Row(lambda d: d.bus.batch([77], np.zeros((1, 4), np.uint32)), PageNotFoundError, "77"),
+        "batch: unknown page": Row(
+            lambda d: d.bus.batch([7], np.zeros((1, 4), np.uint32)), PageNotFoundError, "page 7"
+        ),
         "add_dependency: itself": Row(lambda d: d.bus.add_dependency("c", "c"), PageNotFoundError, "no page named 'c'"),
         "add_dependency: loop": Row(lambda d: d.bus.add_dependency(d.c, d.c), GraphCycleError, "depends on itself"),
         "add_dependency: lengths": Row(

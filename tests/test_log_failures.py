@@ -10,6 +10,7 @@ import pytest
 
 from mmsb_jax import LogFailedError
 from mmsb_jax.page import MemoryStorage, PageChanges, TransactionLog, read_frames, replay_log
+from mmsb_jax.page._frame import HEADER_BYTES
 from mmsb_jax.page._identity import MARK, segment_name
 
 
@@ -21,9 +22,9 @@ def reopen(place):
     return TransactionLog.open(place, fingerprint={})
 
 
-def changes():
+def changes(source=0):
     one = np.array([1], np.int32)
-    return PageChanges(one, one - 1, np.array([[0b11]], np.uint32), np.array([7, 8], np.uint32))
+    return PageChanges(one, one - 1 + source, np.array([[0b11]], np.uint32), np.array([7, 8], np.uint32))
 
 
 def contents(place):
@@ -100,6 +101,61 @@ def test_a_full_disk_while_a_segment_begins(run_dir):
     log.close()
     assert contents(storage)[: len(before)] == before
     assert replay_log(storage).tick == 2
+
+
+def up_to_the_second_segment(log):
+    """Fill the first segment; the next commit begins another. Every row has a source with a name."""
+    log.name_id("api")
+    while log.bytes_written < 2000:
+        log.append_changes(log.tick + 1, changes(source=1))
+
+
+def check_second_segment(storage, log, first):
+    log.append_changes(log.tick + 1, changes(source=1), intent="afterwards")
+    frames = list(read_frames(storage, start=first))
+    assert [frame.kind.name for frame in frames] == ["HEADER", "NAMES", "NAMES", "CHANGES"]
+    assert frames[3].changes().source.tolist() == [1]
+    assert [frame.tick for frame in read_frames(storage)][-1] == log.tick
+    assert replay_log(storage).names == ("", "api", "afterwards")
+
+
+@pytest.mark.parametrize("left", [0, 1, 64, 80])
+def test_a_new_segment_that_was_cut_short_still_gets_its_table_of_names(left):
+    """The writer was killed between the HEADER and the end of the NAMES: `left` bytes of these are there."""
+    storage = MemoryStorage()
+    log = create(storage, segment_bytes=2000)
+    up_to_the_second_segment(log)
+    first = log.sequence + 1
+    log.append_changes(log.tick + 1, changes(source=1))
+    header = next(read_frames(storage, start=first))
+    del storage.files[segment_name(first)][HEADER_BYTES + header.header.body_bytes + left :]
+    log._writer.closed = True  # the process is gone: nothing is synced, and no mark is written
+    storage.close()
+    with reopen(storage) as log:
+        assert log.sequence == first
+        check_second_segment(storage, log, first)
+
+
+def test_a_full_disk_between_a_header_and_its_table_of_names():
+    storage = FailingStorage()
+    log = create(storage, segment_bytes=2000)
+    up_to_the_second_segment(log)
+    first = log.sequence + 1
+    write = storage.write
+
+    def write_one_frame(name, offset, buffers):
+        if name == segment_name(first) and offset:
+            storage.fail = {"write": 70}
+        write(name, offset, buffers)
+
+    storage.write = write_one_frame
+    with pytest.raises(LogFailedError, match="not in the log, all before it are"):
+        log.append_changes(log.tick + 1, changes(source=1))
+    del storage.write
+    storage.fail = {}
+    assert [frame.kind.name for frame in read_frames(storage, start=first)] == ["HEADER"]
+    check_second_segment(storage, log, first)
+    log.close()
 
 
 def test_a_full_disk_on_a_real_file_system(run_dir):

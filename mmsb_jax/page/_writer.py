@@ -92,6 +92,9 @@ class FrameWriter:
         """Write one frame and return its sequence number. After an `OSError` the log ends where it ended before."""
         if self.end == 0 or self.end >= self.options.segment_bytes:
             self._start_segment()
+        # Judged by what the segment holds, so that a table which a crash or a full disk took away is made up for.
+        if len(self.names) > 1 and self.sequence == segment_start(self.segment):
+            self._put(FrameKind.NAMES, encode_names(0, list(self.names)), self.tick)
         return self._put(kind, batch, tick, flags, digest, intent, time_ns)
 
     def sync_if_due(self) -> None:
@@ -178,7 +181,7 @@ class FrameWriter:
             raise failure(self.storage, what, why) from why
 
     def _start_segment(self) -> None:
-        """Begin a segment with a header and the names so far, which makes every segment readable by itself."""
+        """Begin a segment with its header. `append` puts the names so far behind it, so it is readable by itself."""
         if self.end:
             # A torn frame is a tail only in the last segment, so this one has to be whole before there is another.
             self._sync_data()
@@ -190,8 +193,6 @@ class FrameWriter:
                 raise failure(self.storage, what, why) from why
             self.segment, self.end = name, 0
         self._put(FrameKind.HEADER, encode_header(self.environment), self.tick)
-        if len(self.names) > 1:
-            self._put(FrameKind.NAMES, encode_names(0, list(self.names)), self.tick)
 
     def _sync_data(self) -> None:
         if self.durable == self.sequence:
