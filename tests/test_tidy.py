@@ -235,7 +235,7 @@ GOOD = [
     (silent_except, "try:\n    f()\nexcept OSError as error:\n    raise ValueError from error"),
     (silent_except, "with contextlib.suppress(FileNotFoundError):\n    f()"),
     (lost_update, "x = x.at[0].set(3)\ny.at(0).set(3)\ns.add(1)"),
-    (machine_path, "https://example.org/work/x and docs/home/x"),
+    (machine_path, "https://example.org/home/x and docs/home/x"),
     (kernel_import, "import jax\nfrom mmsb_jax._errors import A\nfrom mmsb_jax.kernels import b"),
     (kernel_import, "from .._errors import A\nfrom .. import _errors\nfrom . import _b"),
 ]
