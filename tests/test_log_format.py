@@ -10,7 +10,7 @@ import pytest
 from crc32c import crc32c
 
 from mmsb_jax.page import FrameKind, PageChanges, TransactionLog, read_frames, replay_log, schema_of
-from mmsb_jax.page._frame import DIGEST, FORMAT_VERSION, HEADER_BYTES, MASKED, parse_header
+from mmsb_jax.page._frame import DIGEST, FORMAT_VERSION, HEADER_BYTES, MASKED, TICKS, parse_header
 
 FORMAT = (Path(__file__).parent.parent / "docs" / "format.md").read_text()
 
@@ -37,7 +37,7 @@ def test_the_reader_in_the_documentation_reads_a_run(run_dir, rng, page_words):
 
 def test_the_tables_agree_with_the_code():
     assert f"Format version **{FORMAT_VERSION}**" in FORMAT
-    assert f"{MASKED} `MASKED`, {DIGEST} `DIGEST`; no others" in FORMAT
+    assert f"{MASKED} `MASKED`, {DIGEST} `DIGEST`, {TICKS} `TICKS`; no others" in FORMAT
     kinds = re.findall(r"^\| (\d) ([A-Z]+)[,`A-Z ]* \| (.*?) \|", FORMAT, re.MULTILINE)
     assert {(int(number), name) for number, name, _ in kinds} == {(kind.value, kind.name) for kind in FrameKind}
     for number, _, columns in kinds:

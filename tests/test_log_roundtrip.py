@@ -195,7 +195,7 @@ def test_replay_in_chunks_is_replay_at_once(rng, monkeypatch, chunk_bits):
         for tick in range(20):
             log.append_changes(tick, random_rows(rng, 5, 33)[3])
     whole = replay_log(storage)
-    monkeypatch.setattr("mmsb_jax.page._replay._CHUNK_BITS", chunk_bits)
+    monkeypatch.setattr("mmsb_jax.page._target._CHUNK_BITS", chunk_bits)
     chunked = replay_log(storage)
     assert same_arrays((whole.pages, whole.epoch), (chunked.pages, chunked.epoch))
 

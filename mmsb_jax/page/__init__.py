@@ -11,11 +11,12 @@ from ._digest import digest, digest_change
 from ._frame import FrameKind
 from ._log import TransactionLog
 from ._records import EdgeRecords, PageRecord, schema_of
-from ._replay import CatalogEvent, Replayed
+from ._replay import Replayed
 from ._replay import replay as replay_log
 from ._restore import replay, verified_state
 from ._scan import Frame, read_frames
 from ._storage import DirectoryStorage, MemoryStorage, Storage
+from ._target import CatalogEvent
 from ._writer import SyncMode
 
 __all__ = [

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from .._errors import CorruptLogError, InvalidArgumentError
 from ._changes import PageChanges, decode_changes, fault_in_changes
-from ._frame import MASKED, FrameHeader, FrameKind
+from ._frame import MASKED, TICKS, FrameHeader, FrameKind
 from ._identity import RunIdentity
 from ._records import (
     EdgeRecords,
@@ -35,7 +35,8 @@ class Frame:
     """A whole frame: header fields, and a body that is decoded when asked for.
 
     `sequence` counts frames, `tick` is the state's clock, `intent` an index into the names, `time_ns` Unix time in
-    nanoseconds, `digest` the digest of the state after this frame or None, `offset` where the frame starts in `file`.
+    nanoseconds, `digest` the digest of the state after this frame or None, `offset` where the frame starts in `file`,
+    `tick_before` the tick of the state before it.
 
     >>> from mmsb_jax.page import MemoryStorage, TransactionLog, read_frames
     >>> storage = MemoryStorage()
@@ -52,6 +53,7 @@ class Frame:
     offset: int
     run: RunIdentity
     names: int
+    tick_before: int
 
     def __repr__(self) -> str:
         return f"Frame({self.sequence}: {self.kind.name}, {self.rows} rows, tick {self.tick})"
@@ -91,17 +93,36 @@ class Frame:
         """How many rows the body has."""
         return self.header.rows
 
+    @property
+    def is_masked(self) -> bool:
+        """Whether its rows are masked; only CHANGES frames' are."""
+        return bool(self.header.flags & MASKED)
+
+    @property
+    def has_ticks(self) -> bool:
+        """Whether its rows have ticks of their own; only CHANGES frames' have."""
+        return bool(self.header.flags & TICKS)
+
     def changes(self) -> PageChanges:
         """Return the changed pages of a CHANGES frame; the arrays are read-only and share the frame's memory."""
         changes = self.raw_changes()
-        if fault := fault_in_changes(changes, self.run.page_words, self.run.capacity, self.names):
+        fault = fault_in_changes(changes, self.run.page_words, self.run.capacity, self.names)
+        if fault := fault or self.fault_in_ticks(changes):
             raise self.corrupt(fault)
         return changes
 
+    def fault_in_ticks(self, changes: PageChanges) -> str | None:
+        """Return why the ticks of the rows don't fit the frame's, or None."""
+        if changes.tick is None or not len(changes):
+            return None
+        first, last = int(changes.tick[0]), int(changes.tick[-1])
+        if first < self.tick_before or last > self.tick:
+            return f"rows of ticks {first} to {last} stand in a frame of ticks {self.tick_before} to {self.tick}"
+        return None
+
     def raw_changes(self) -> PageChanges:
         """Return the changes with lengths checked but not ids: for readers that check many frames at once."""
-        masked = bool(self.header.flags & MASKED)
-        return self._decoded(FrameKind.CHANGES, lambda batch: decode_changes(batch, self.run.page_words, masked))
+        return self._decoded(FrameKind.CHANGES, lambda batch: decode_changes(batch, self.run.page_words))
 
     def pages(self) -> tuple[PageRecord, ...]:
         """Return the records of a PAGES frame."""
@@ -142,7 +163,7 @@ class Frame:
     def _batch(self, kind: FrameKind) -> pa.RecordBatch:
         if _is_compressed(self.body):
             raise ValueError("the record batch is compressed, which no writer of this format does")
-        schema = schema_of(kind, self.run.page_words, masked=bool(self.header.flags & MASKED))
+        schema = schema_of(kind, self.run.page_words, masked=self.is_masked, ticks=self.has_ticks)
         try:
             batch = pa.ipc.read_record_batch(pa.py_buffer(self.body), schema)
         except (pa.ArrowException, OSError, EOFError) as why:

@@ -44,6 +44,8 @@ class PageChanges:
 
     `mask` is bit-packed: bit `i` of its word `j` stands for word `32 * j + i` of the page. With a mask, `words` holds
     only the masked words, row after row, in ascending order within a row; without one it is `uint32[n, W]`.
+    A commit of several ticks, such as a chunk of recorded steps, says in `tick` when each row happened, ascending;
+    without it all rows happened at the tick of the commit.
 
     >>> words = np.array([[7, 0, 9, 0]], np.uint32)
     >>> page, mask, source = np.array([5], np.int32), np.array([[0b101]], np.uint32), np.array([0], np.int32)
@@ -58,10 +60,13 @@ class PageChanges:
     source: Int32[np.ndarray, "n"]
     mask: UInt32[np.ndarray, "n mask_words"] | None
     words: UInt32[np.ndarray, "k"] | UInt32[np.ndarray, "n W"]
+    tick: UInt32[np.ndarray, "n"] | None = None
 
     def __post_init__(self) -> None:
         require("page", self.page, np.dtype(np.int32), 1)
         require("source", self.source, np.dtype(np.int32), 1)
+        if self.tick is not None:
+            require("tick", self.tick, np.dtype(np.uint32), 1)
         if self.mask is not None:
             require("mask", self.mask, np.dtype(np.uint32), 2)
         require("words", self.words, np.dtype(np.uint32), 2 if self.mask is None else 1)
@@ -76,6 +81,7 @@ class PageChanges:
         words: UInt32[np.ndarray, "n W"],
         mask: UInt32[np.ndarray, "n mask_words"] | None,
         source: Int32[np.ndarray, "n"],
+        tick: UInt32[np.ndarray, "n"] | None = None,
     ) -> "PageChanges":
         """Return the changes of a `DeltaBatch`-shaped set of rows. Every row is kept, in order.
 
@@ -83,14 +89,23 @@ class PageChanges:
             InvalidDeltaError: the mask does not have `ceil(W / 32)` words per row.
         """
         if mask is None:
-            return cls(page, source, None, np.ascontiguousarray(words))
+            return cls(page, source, None, np.ascontiguousarray(words), tick)
         if mask.shape != (len(words), mask_words(words.shape[1])):
             raise InvalidDeltaError(
                 f"mask has shape {mask.shape}, but {words.shape[0]} rows of {words.shape[1]} words "
                 f"need ({words.shape[0]}, {mask_words(words.shape[1])}): one bit per word, packed into uint32"
             )
         mask = np.ascontiguousarray(mask)
-        return cls(page, source, mask, words[_bits(mask, words.shape[1])])
+        return cls(page, source, mask, words[_bits(mask, words.shape[1])], tick)
+
+    def until(self, tick: int) -> "PageChanges":
+        """Return the rows up to and including a tick; all of them when the rows carry no ticks of their own."""
+        if self.tick is None or not len(self) or int(self.tick[-1]) <= tick:
+            return self
+        rows = int(np.searchsorted(self.tick, tick, side="right"))
+        words = rows if self.mask is None else int(np.bitwise_count(self.mask[:rows]).sum(dtype=np.int64))
+        mask = None if self.mask is None else self.mask[:rows]
+        return PageChanges(self.page[:rows], self.source[:rows], mask, self.words[:words], self.tick[:rows])
 
     def to_rows(
         self, page_words: int
@@ -119,6 +134,8 @@ def fault_in_changes(changes: PageChanges, page_words: int, capacity: int, names
     rows = len(page)
     if len(source) != rows:
         return f"{rows} pages but {len(source)} sources; every row needs one of each"
+    if changes.tick is not None and (fault := _fault_in_ticks(changes.tick, rows)):
+        return fault
     # As unsigned, a negative id is a huge one: one comparison checks both ends.
     if rows and int(page.view(np.uint32).max()) >= capacity:
         worst = page[page.view(np.uint32) >= capacity][0]
@@ -137,19 +154,29 @@ def fault_in_changes(changes: PageChanges, page_words: int, capacity: int, names
     return None if words.shape == (masked,) else f"the masks select {masked} words, but words have shape {words.shape}"
 
 
+def _fault_in_ticks(tick: UInt32[np.ndarray, "n"], rows: int) -> str | None:
+    if len(tick) != rows:
+        return f"{rows} pages but {len(tick)} ticks; every row needs one of each, or none has one"
+    back = np.flatnonzero(tick[1:] < tick[:-1])
+    if len(back):
+        return f"the rows' ticks go back from {tick[back[0]]} to {tick[back[0] + 1]}; rows come in order of time"
+    return None
+
+
 @cache
-def changes_schema(page_words: int, masked: bool) -> pa.Schema:
-    """Return the Arrow schema of a CHANGES frame: a function of the page size and the MASKED flag alone."""
+def changes_schema(page_words: int, masked: bool, ticks: bool = False) -> pa.Schema:
+    """Return the Arrow schema of a CHANGES frame: a function of the page size and the flags MASKED and TICKS alone."""
     word = pa.field("item", pa.uint32(), nullable=False)
     kept = [("mask", pa.binary(4 * mask_words(page_words))), ("words", pa.list_(word))]
     whole = [("words", pa.list_(word, page_words))]
-    columns = [("page", pa.int32()), ("source", pa.int32()), *(kept if masked else whole)]
+    when = [("tick", pa.uint32())] if ticks else []
+    columns = [("page", pa.int32()), ("source", pa.int32()), *when, *(kept if masked else whole)]
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns])
 
 
 def encode_changes(changes: PageChanges, page_words: int) -> pa.RecordBatch:
     """Return the record batch, which shares the arrays' memory; `changes` must be free of faults."""
-    schema = changes_schema(page_words, changes.mask is not None)
+    schema = changes_schema(page_words, changes.mask is not None, changes.tick is not None)
     rows = len(changes)
     if changes.words.size > _MAX_WORDS:
         raise CapacityError(
@@ -157,33 +184,39 @@ def encode_changes(changes: PageChanges, page_words: int) -> pa.RecordBatch:
         )
     words = _array(pa.uint32(), changes.words.size, changes.words)
     columns = [_array(pa.int32(), rows, changes.page), _array(pa.int32(), rows, changes.source)]
+    if changes.tick is not None:
+        columns.append(_array(pa.uint32(), rows, changes.tick))
+    lists = schema.field("words").type
     if changes.mask is None:
-        columns.append(pa.Array.from_buffers(schema.field(2).type, rows, [None], children=[words]))
+        columns.append(pa.Array.from_buffers(lists, rows, [None], children=[words]))
     else:
-        columns.append(_array(schema.field(2).type, rows, changes.mask))
+        columns.append(_array(schema.field("mask").type, rows, changes.mask))
         offsets = pa.py_buffer(_offsets(changes.mask))
-        columns.append(pa.Array.from_buffers(schema.field(3).type, rows, [None, offsets], children=[words]))
+        columns.append(pa.Array.from_buffers(lists, rows, [None, offsets], children=[words]))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def decode_changes(batch: pa.RecordBatch, page_words: int, masked: bool) -> PageChanges:
+def decode_changes(batch: pa.RecordBatch, page_words: int) -> PageChanges:
     """Return the changes in a record batch, sharing its memory. Lengths are checked here, ids and masks are not.
 
     Raises:
         ValueError: the batch's buffers are too short for its rows, hold nulls, or its lists don't fit its masks.
     """
     rows = batch.num_rows
-    page = _values(batch.column(0), 1, "<i4", rows)
-    source = _values(batch.column(1), 1, "<i4", rows)
-    if not masked:
-        words = _values(batch.column(2), 2, "<u4", rows * page_words)
-        return PageChanges(page, source, None, words.reshape(rows, page_words))
+    names = batch.schema.names
+    page = _values(batch.column("page"), 1, "<i4", rows)
+    source = _values(batch.column("source"), 1, "<i4", rows)
+    tick = _values(batch.column("tick"), 1, "<u4", rows) if "tick" in names else None
+    lists = batch.column("words")
+    if "mask" not in names:
+        words = _values(lists, 2, "<u4", rows * page_words)
+        return PageChanges(page, source, None, words.reshape(rows, page_words), tick)
     per_row = mask_words(page_words)
-    mask = _values(batch.column(2), 1, "<u4", rows * per_row).reshape(rows, per_row)
+    mask = _values(batch.column("mask"), 1, "<u4", rows * per_row).reshape(rows, per_row)
     offsets = _offsets(mask)
-    if rows and not np.array_equal(_values(batch.column(3), 1, "<i4", rows + 1), offsets):
+    if rows and not np.array_equal(_values(lists, 1, "<i4", rows + 1), offsets):
         raise ValueError("the lists of words are not as long as the masks say")
-    return PageChanges(page, source, mask, _values(batch.column(3), 3, "<u4", int(offsets[-1])))
+    return PageChanges(page, source, mask, _values(lists, 3, "<u4", int(offsets[-1])), tick)
 
 
 def _array(kind: pa.DataType, length: int, values: np.ndarray) -> pa.Array:

@@ -15,6 +15,7 @@ __all__ = [
     "HEADER_BYTES",
     "MAGIC",
     "MASKED",
+    "TICKS",
     "FrameHeader",
     "FrameKind",
     "pack_header",
@@ -27,7 +28,8 @@ HEADER_BYTES = 64
 
 MASKED = 1  # CHANGES: rows carry a mask and only the masked words
 DIGEST = 2  # the digest fields hold the digest of the state after this frame
-_KNOWN_FLAGS = MASKED | DIGEST
+TICKS = 4  # CHANGES: every row has a tick of its own, the frame has the last
+_KNOWN_FLAGS = MASKED | DIGEST | TICKS
 
 _FIELDS = struct.Struct("<4sHBBQQQ7I")
 _CRC = struct.Struct("<I")

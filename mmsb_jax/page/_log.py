@@ -11,7 +11,7 @@ import pyarrow as pa
 from .._errors import InvalidArgumentError, InvalidDeltaError, MMSBError
 from ._changes import PageChanges, encode_changes, fault_in_changes
 from ._fingerprint import environment_fingerprint
-from ._frame import HEADER_BYTES, MASKED, FrameKind, parse_header
+from ._frame import HEADER_BYTES, MASKED, TICKS, FrameKind, parse_header
 from ._identity import RUN_FILE, RunIdentity, read_identity, segment_name, segments
 from ._records import EdgeRecords, PageRecord, encode_edges, encode_names, encode_pages, fault_in_edges, fault_in_pages
 from ._recovery import Recovered, recover
@@ -245,8 +245,11 @@ class TransactionLog:
         run = self._writer.run
         if fault := fault_in_changes(changes, run.page_words, run.capacity, len(self._writer.names)):
             raise InvalidDeltaError(f"changes at tick {tick}: {fault}")
+        if changes.tick is not None and len(changes):
+            _check_range("the first row's tick", int(changes.tick[0]), self._writer.tick, 2**32)
+            _check_range("the last row's tick", int(changes.tick[-1]), 0, tick + 1)
         batch = encode_changes(changes, run.page_words)
-        flags = 0 if changes.mask is None else MASKED
+        flags = (0 if changes.mask is None else MASKED) | (0 if changes.tick is None else TICKS)
         return self._commit(FrameKind.CHANGES, batch, tick, flags, digest, intent, time_ns)
 
     def append_pages(

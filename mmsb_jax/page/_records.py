@@ -56,19 +56,20 @@ _HEADER = _schema(key=pa.string(), value=pa.string())
 _SCHEMAS = {FrameKind.HEADER: _HEADER, FrameKind.NAMES: _NAMES, FrameKind.PAGES: _PAGES, FrameKind.EDGES: _EDGES}
 
 
-def schema_of(kind: int, page_words: int, *, masked: bool = True) -> pa.Schema:
+def schema_of(kind: int, page_words: int, *, masked: bool = True, ticks: bool = False) -> pa.Schema:
     """Return the Arrow schema of a frame's record batch; frames themselves don't repeat it.
 
     Args:
         kind: a `FrameKind`.
         page_words: 32-bit words per page, from the run's header frame.
         masked: whether the frame has the MASKED flag; only CHANGES frames look at it.
+        ticks: likewise for the flag TICKS.
 
     >>> schema_of(FrameKind.NAMES, 16).names
     ['id', 'name']
     """
     if kind == FrameKind.CHANGES:
-        return changes_schema(page_words, masked)
+        return changes_schema(page_words, masked, ticks)
     return _SCHEMAS[FrameKind(kind)]
 
 

@@ -3,34 +3,16 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int32, UInt32
+from jaxtyping import UInt32
 
 from .._errors import InvalidArgumentError, InvalidTypeError
 from .._require import whole_number
-from ._changes import PageChanges, fault_in_changes, mask_words
-from ._frame import MASKED, FrameKind
 from ._identity import read_identity
-from ._records import EdgeRecords, PageRecord
-from ._scan import Frame, LogScanner
+from ._scan import LogScanner
 from ._storage import Place, as_storage
+from ._target import CatalogEvent, Target
 
-__all__ = ["CatalogEvent", "Replayed", "replay"]
-
-_CHUNK_BITS = 16 << 20  # bounds the scratch memory, about 10 bytes per bit at most
-
-
-class CatalogEvent(NamedTuple):
-    """A PAGES or EDGES frame, decoded.
-
-    >>> CatalogEvent(sequence=3, tick=1, time_ns=0, intent=0, records=()).tick
-    1
-    """
-
-    sequence: int
-    tick: int
-    time_ns: int
-    intent: int
-    records: tuple[PageRecord, ...] | EdgeRecords
+__all__ = ["Replayed", "replay"]
 
 
 class Replayed(NamedTuple):
@@ -95,10 +77,13 @@ def replay(place: Place, *, until_tick: int | None = None, until_sequence: int |
 
 
 def _replayed(scanner: LogScanner, until_tick: int | None, until_sequence: int | None) -> Replayed:
-    target = _Target(scanner.run.capacity, scanner.run.page_words)
+    target = Target(scanner.run.capacity, scanner.run.page_words)
     tick, sequence, names, environment = 0, -1, 0, scanner.environment
     for frame in scanner:
         if until_tick is not None and frame.tick > until_tick:
+            if frame.has_ticks:  # a chunk of steps, of which some may lie before the limit
+                target.take_until(frame, until_tick)
+                tick = max(tick, until_tick)
             break
         target.take(frame)
         tick, sequence, names, environment = frame.tick, frame.sequence, len(scanner.names), scanner.environment
@@ -115,87 +100,3 @@ def _replayed(scanner: LogScanner, until_tick: int | None, until_sequence: int |
         tuple(target.events),
         environment,
     )
-
-
-class _Target:
-    """The arrays a replay writes to, and the frames that wait to be written together."""
-
-    def __init__(self, capacity: int, page_words: int) -> None:
-        self.pages = np.zeros((capacity, page_words), np.uint32)
-        self.epoch = np.zeros(capacity, np.uint32)
-        self.events: list[CatalogEvent] = []
-        self.digest: tuple[int, int] | None = None
-        self._waiting: list[tuple[Frame, PageChanges]] = []
-        self._waiting_bits = 0
-
-    def take(self, frame: Frame) -> None:
-        """Apply a frame, now or with later ones."""
-        if frame.header.kind == FrameKind.CHANGES:
-            self._take_changes(frame)
-        elif frame.header.kind in (FrameKind.PAGES, FrameKind.EDGES):
-            self._take_event(frame)
-        else:
-            return
-        self.digest = frame.digest
-
-    def flush(self) -> None:
-        """Apply what waits, as if frame after frame."""
-        if not self._waiting:
-            return
-        frames, changes = [frame for frame, _ in self._waiting], [changes for _, changes in self._waiting]
-        self._waiting, self._waiting_bits = [], 0
-        rows = [len(each) for each in changes]
-        page, source, mask, words = (
-            np.concatenate(arrays)
-            for arrays in zip(*((c.page, c.source, c.mask, c.words) for c in changes), strict=True)
-        )
-        names = np.repeat(np.array([frame.names for frame in frames]), rows)
-        together = PageChanges(page, source, mask, words)
-        if fault_in_changes(together, self.pages.shape[1], len(self.pages), 2**31) or (source >= names).any():
-            for frame in frames:
-                frame.changes()  # raises, and says which frame it is
-        self._write_masked(page, mask, words)
-        self.epoch[page] = np.repeat(np.array([frame.tick for frame in frames], np.uint32), rows)
-
-    def _take_changes(self, frame: Frame) -> None:
-        if not frame.header.flags & MASKED:
-            self.flush()
-            changes = frame.changes()
-            self.pages[changes.page] = changes.words
-            self.epoch[changes.page] = frame.tick
-            return
-        self._waiting.append((frame, frame.raw_changes()))
-        self._waiting_bits += frame.rows * 32 * mask_words(self.pages.shape[1])
-        if self._waiting_bits >= _CHUNK_BITS:
-            self.flush()
-
-    def _take_event(self, frame: Frame) -> None:
-        self.flush()
-        records = frame.pages() if frame.kind == FrameKind.PAGES else frame.edges()
-        header = frame.header
-        self.events.append(CatalogEvent(header.sequence, header.tick, header.time_ns, header.intent, records))
-        if isinstance(records, EdgeRecords):
-            return
-        for record in records:
-            if record.op == "delete":
-                self.pages[record.pages] = 0
-                self.epoch[record.pages] = frame.tick
-
-    def _write_masked(
-        self, pages: Int32[np.ndarray, "n"], masks: UInt32[np.ndarray, "n mask_words"], words: UInt32[np.ndarray, "k"]
-    ) -> None:
-        # NumPy promises that the last of equal indices wins, which is the order of the log.
-        flat, page_words = self.pages.reshape(-1), self.pages.shape[1]
-        bits_per_row = 32 * masks.shape[1]
-        step = max(1, _CHUNK_BITS // bits_per_row)
-        done = 0
-        for first in range(0, len(masks), step):
-            mask = masks[first : first + step]
-            page = pages[first : first + step].astype(np.int64)
-            bits = np.unpackbits(mask.astype("<u4", copy=False).view(np.uint8), bitorder="little")
-            where = np.flatnonzero(bits.view(np.bool_))  # four times as fast as for uint8
-            # Bit b of row r is word b - r * bits_per_row of its page: one shift per row leads to words of `flat`.
-            shift = page * page_words - np.arange(len(page)) * bits_per_row
-            where += np.repeat(shift, np.bitwise_count(mask).sum(axis=1, dtype=np.int64))
-            flat[where] = words[done : done + len(where)]
-            done += len(where)

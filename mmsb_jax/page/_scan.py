@@ -125,7 +125,8 @@ class LogScanner:
             return f"the frame body is cut short ({len(body)} of {header.body_bytes} bytes)"
         if (self.verify or header.kind != FrameKind.CHANGES) and crc32c(body) != header.body_crc:
             return "the checksum of the frame body is wrong"
-        return Frame(header, body, self.storage.describe(self.segment), self.offset, self.run, len(self.names))
+        file = self.storage.describe(self.segment)
+        return Frame(header, body, file, self.offset, self.run, len(self.names), self.tick)
 
     def _accept(self, frame: Frame) -> None:
         """Check a whole frame against its place, and move behind it."""
