@@ -223,7 +223,12 @@ def test_a_missing_segment_is_refused():
         storage = with_files({other: data for other, data in files.items() if other != name})
         count, error = outcome(storage, committed)
         assert error is not None
-        check_writer_agrees(storage, count, error)
+        if name in (names[0], *names[-2:]):
+            check_writer_agrees(storage, count, error)
+        else:  # a writer looks at the end alone, or opening would take the longer the longer the log
+            with TransactionLog.open(storage, fingerprint={}) as log:
+                assert log.sequence == len(committed) - 1
+            assert outcome(storage, committed)[1] is not None
 
 
 def test_a_renamed_or_copied_segment_is_refused():

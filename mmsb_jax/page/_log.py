@@ -97,7 +97,7 @@ class TransactionLog:
         group_bytes: int = 8 << 20,
         fingerprint: Mapping[str, str] | None = None,
     ) -> "TransactionLog":
-        """Open a run to continue it: every frame is verified, a torn tail is cut off, and numbering goes on.
+        """Open a run to continue it: the last two segments are verified, a torn tail is cut off, and numbering goes on.
 
         A new segment begins when the fingerprint has changed. Arguments are those of `create`.
 

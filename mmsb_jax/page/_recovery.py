@@ -1,8 +1,12 @@
-"""Making a log fit to be continued: verify everything, then cut a torn tail back to the last whole commit."""
+"""Making a log fit to be continued: verify its end, then cut a torn tail back to the last whole commit.
+
+A segment is on the device before the next one is begun, so a crash can only have hurt the last, and opening costs the
+same however long the log is. The last but one is read as well: it has the names when the last was just begun.
+"""
 
 from typing import NamedTuple
 
-from ._identity import RunIdentity, read_mark
+from ._identity import RunIdentity, read_mark, segment_start, segments
 from ._scan import LogScanner
 from ._storage import Storage
 
@@ -25,9 +29,10 @@ def recover(storage: Storage, run: RunIdentity) -> Recovered:
     """Return where to continue. Only a torn tail is changed: it is cut off, durably; the caller holds the lock.
 
     Raises:
-        CorruptLogError: the log is damaged; nothing has been changed.
+        CorruptLogError: the end of the log is damaged; nothing has been changed.
     """
-    scanner = LogScanner(storage, run)
+    last = segments(storage)[-2:]
+    scanner = LogScanner(storage, run, start=segment_start(last[0]) if last else 0)
     for _ in scanner:
         pass
     if storage.size(scanner.segment) > scanner.offset:

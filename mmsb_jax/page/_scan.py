@@ -19,6 +19,7 @@ from ._storage import Place, Storage, as_storage
 __all__ = ["LogScanner", "read_frames"]
 
 _WINDOW = 8 << 20
+_HEADERS_ONLY = 16 << 10  # read at once where only headers are wanted: small frames come in one piece, large ones don't
 
 
 def read_frames(place: Place, *, start: int = 0, stop: int | None = None, verify: bool = True) -> Iterator[Frame]:
@@ -48,8 +49,7 @@ def read_frames(place: Place, *, start: int = 0, stop: int | None = None, verify
     storage = as_storage(place, must_exist=True)
     try:
         for frame in LogScanner(storage, read_identity(storage), start=start, verify=verify):
-            if frame.sequence >= start:
-                yield frame
+            yield frame
             if frame.sequence + 1 == stop:
                 return  # here, not at the next frame: that one may be the damaged one
     finally:
@@ -67,16 +67,17 @@ class _Window:
     def forget(self) -> None:
         self.base, self.data = 0, memoryview(b"")
 
-    def view(self, offset: int, length: int) -> memoryview:
-        """Return `length` bytes at `offset`, fewer where the file ends."""
+    def view(self, offset: int, length: int, ahead: int = _WINDOW) -> memoryview:
+        """Return `length` bytes at `offset`, fewer where the file ends; reads at least `ahead` when it has to read."""
         at = offset - self.base
         if at < 0 or at + length > len(self.data):
-            self.base, self.data, at = offset, self.storage.read(self.name, offset, max(length, _WINDOW)), 0
+            self.base, self.data, at = offset, self.storage.read(self.name, offset, max(length, ahead)), 0
         return self.data[at : at + length]
 
 
 class LogScanner:
-    """Iterates over the frames of a log, from the start of the segment that holds `start`; checks the order of all.
+    """Iterates over the frames of a log from number `start` on. Of those before it in the same segment it reads the
+    headers and the names alone, and of segments before that nothing.
 
     When the iteration has ended, `segment` and `offset` say where the good part ends, and `tail` why it ends there.
 
@@ -87,7 +88,7 @@ class LogScanner:
     def __init__(self, storage: Storage, run: RunIdentity, *, start: int = 0, verify: bool = True) -> None:
         # The mark is read before any frame: what it covers was there before we looked.
         self.mark: Mark = read_mark(storage, run.salt)[0]
-        self.storage, self.run, self.verify = storage, run, verify
+        self.storage, self.run, self.start, self.verify = storage, run, start, verify
         self.names = [""]
         self.environment: dict[str, str] = {}
         self.tick = 0
@@ -102,7 +103,8 @@ class LogScanner:
             found = self._probe()
             if isinstance(found, Frame):
                 self._accept(found)
-                yield found
+                if found.sequence >= self.start:
+                    yield found
             elif not self._advance(found):
                 return
 
@@ -112,7 +114,7 @@ class LogScanner:
 
     def _probe(self) -> Frame | str:
         """Return the frame at the current position, or why there is none."""
-        data = self._window.view(self.offset, HEADER_BYTES)
+        data = self._window.view(self.offset, HEADER_BYTES, _WINDOW if self.expected >= self.start else _HEADERS_ONLY)
         if not data:
             return "the file ends"
         header = parse_header(data)
@@ -120,10 +122,13 @@ class LogScanner:
             return header
         if header.salt != self.run.salt:
             return "the frame belongs to another run"
-        body = self._window.view(self.offset + HEADER_BYTES, header.body_bytes)
-        if len(body) < header.body_bytes:
-            return f"the frame body is cut short ({len(body)} of {header.body_bytes} bytes)"
-        if (self.verify or header.kind != FrameKind.CHANGES) and crc32c(body) != header.body_crc:
+        skipped = header.sequence < self.start and header.kind not in (FrameKind.HEADER, FrameKind.NAMES)
+        body = memoryview(b"") if skipped else self._window.view(self.offset + HEADER_BYTES, header.body_bytes)
+        there = self.storage.size(self.segment) - self.offset - HEADER_BYTES if skipped else len(body)
+        if there < header.body_bytes:
+            return f"the frame body is cut short ({max(there, 0)} of {header.body_bytes} bytes)"
+        checked = not skipped and (self.verify or header.kind != FrameKind.CHANGES)
+        if checked and crc32c(body) != header.body_crc:
             return "the checksum of the frame body is wrong"
         file = self.storage.describe(self.segment)
         return Frame(header, body, file, self.offset, self.run, len(self.names), self.tick)
