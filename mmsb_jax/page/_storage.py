@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import mmap
 import os
 import socket
 from collections.abc import Sequence
@@ -24,7 +25,8 @@ class Storage(Protocol):
     """Named files with explicit durability. Names are relative, with `/`; every method may raise `OSError`.
 
     What `write` and `truncate` did survives the process; it survives a power failure only once `sync` has returned.
-    `create`, `publish` and `remove` are durable when they return, directory entry included.
+    `create`, `publish` and `remove` are durable when they return, directory entry included. `publish`, `map` and
+    `remove` may be called from several threads at a time, for different files.
 
     >>> isinstance(MemoryStorage(), Storage)
     True
@@ -48,8 +50,17 @@ class Storage(Protocol):
     def create(self, name: str) -> None:
         """Make an empty file; `FileExistsError` if there is one."""
 
-    def publish(self, name: str, data: bytes) -> None:
-        """Make a whole file appear, atomically."""
+    def publish(self, name: str, *data: Buffer) -> None:
+        """Make a whole file appear, atomically: the buffers one after the other. What had the name is replaced."""
+
+    def map(self, name: str) -> memoryview:
+        """Return a whole file, read-only, without reading it: only for files that were published, so never change.
+
+        It stays as it is when the file is replaced or removed. `FileNotFoundError` if there is no such file.
+        """
+
+    def remove(self, name: str) -> None:
+        """Take a file away; `FileNotFoundError` if there is none."""
 
     def write(self, name: str, offset: int, buffers: Sequence[Buffer]) -> None:
         """Write the buffers one after the other at `offset`. After an error any part may have been written."""
@@ -68,9 +79,9 @@ class Storage(Protocol):
 
 
 class DirectoryStorage:
-    """Files below one directory. Handles are kept open until `close`.
+    """Files below one directory. Handles are kept open until `close`, save those of `publish` and `map`.
 
-    Files are read by `pread`, never mapped: a file that another process cuts while it is mapped kills with SIGBUS.
+    Files that grow are read by `pread`, never mapped: one that another process cuts while mapped kills with SIGBUS.
 
     >>> DirectoryStorage("no/such/run").exists("run.json")
     False
@@ -120,34 +131,43 @@ class DirectoryStorage:
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o644))
         _sync_folder(target.parent)
 
-    def publish(self, name: str, data: bytes) -> None:
+    def publish(self, name: str, *data: Buffer) -> None:
         """Make a whole file appear, atomically: written beside it, synced, renamed."""
         target = self.path / name
         self._make_folder(target.parent)
         beside = target.with_name(target.name + ".new")
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, target)
+        try:
+            with open(beside, "wb", buffering=0) as file:
+                _write_all(file.fileno(), 0, data)
+                os.fsync(file.fileno())
+            os.replace(beside, target)
+        except BaseException:
+            beside.unlink(missing_ok=True)  # on a full device it is in the way
+            raise
         _sync_folder(target.parent)
+
+    def map(self, name: str) -> memoryview:
+        """Return a whole file, read-only, as a memory map; its pages are read when they are looked at."""
+        handle = os.open(self.path / name, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = os.fstat(handle).st_size
+            return memoryview(mmap.mmap(handle, size, access=mmap.ACCESS_READ) if size else b"")
+        finally:
+            os.close(handle)
+
+    def remove(self, name: str) -> None:
+        """Take a file away."""
+        target = self.path / name
+        target.unlink()
+        _sync_folder(target.parent)
+        for mode in (os.O_RDONLY, os.O_RDWR):
+            handle = self._handles.pop((name, mode), None)
+            if handle is not None:
+                os.close(handle)
 
     def write(self, name: str, offset: int, buffers: Sequence[Buffer]) -> None:
         """Write the buffers one after the other at `offset`."""
-        handle = self._handle(name, os.O_RDWR)
-        written = os.pwritev(handle, buffers, offset)
-        if written != sum(map(len, buffers)):
-            self._write_rest(handle, offset, b"".join(buffers), written)
-
-    @staticmethod
-    def _write_rest(handle: int, offset: int, data: bytes, done: int) -> None:
-        # The kernel takes at most 2 GiB at a time, and less when a disk fills up: the next call says why.
-        view = memoryview(data)
-        while done < len(data):
-            written = os.pwrite(handle, view[done:], offset + done)
-            if written == 0:
-                raise OSError(errno.ENOSPC, "the device took no more bytes")
-            done += written
+        _write_all(self._handle(name, os.O_RDWR), offset, buffers)
 
     def truncate(self, name: str, size: int) -> None:
         """Cut the file to `size` bytes."""
@@ -188,10 +208,13 @@ class DirectoryStorage:
             os.close(handle)
 
     def _handle(self, name: str, mode: int) -> int:
-        handle = self._handles.get((name, mode))
-        if handle is None:
-            handle = self._handles[name, mode] = os.open(self.path / name, mode | os.O_CLOEXEC)
-        return handle
+        kept = self._handles.get((name, mode))
+        if kept is None:
+            handle = os.open(self.path / name, mode | os.O_CLOEXEC)
+            kept = self._handles.setdefault((name, mode), handle)
+            if kept != handle:  # another thread was first
+                os.close(handle)
+        return kept
 
     def _make_folder(self, folder: Path) -> None:
         missing = []
@@ -242,9 +265,18 @@ class MemoryStorage:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
         self.files[name] = bytearray()
 
-    def publish(self, name: str, data: bytes) -> None:
+    def publish(self, name: str, *data: Buffer) -> None:
         """Make a whole file appear."""
-        self.files[name] = bytearray(data)
+        self.files[name] = bytearray().join(data)
+
+    def map(self, name: str) -> memoryview:
+        """Return a whole file, read-only."""
+        return memoryview(self._file(name)).toreadonly()
+
+    def remove(self, name: str) -> None:
+        """Take a file away."""
+        self._file(name)
+        del self.files[name]
 
     def write(self, name: str, offset: int, buffers: Sequence[Buffer]) -> None:
         """Write the buffers one after the other at `offset`."""
@@ -280,6 +312,23 @@ class MemoryStorage:
 
 
 Place = str | os.PathLike[str] | Storage
+
+
+def _write_all(handle: int, offset: int, buffers: Sequence[Buffer]) -> None:
+    """Write buffers one after the other, whole.
+
+    The kernel takes at most 2 GiB at a time, and less when a disk fills up: then the next call says why.
+    """
+    left = [memoryview(buffer).cast("B") for buffer in buffers if len(buffer)]
+    while left:
+        written = os.pwritev(handle, left, offset)
+        if written == 0:
+            raise OSError(errno.ENOSPC, "the device took no more bytes")
+        offset += written
+        while left and written >= len(left[0]):
+            written -= len(left.pop(0))
+        if written:
+            left[0] = left[0][written:]
 
 
 def _sync_folder(folder: Path) -> None:
