@@ -12,7 +12,7 @@ from ._errors import *  # noqa: F403
 from .bus import Bus, start
 from .graph import EdgeKind, ShadowPageGraph
 from .page import DeltaBatch, apply, diff, digest, merge, replay
-from .physical import State, as_words, from_words
+from .physical import Paging, State, as_words, from_words
 from .propagation import Rule, RuleGraph, SparseMatrix, Term, closure, matmul, propagate, tick
 
 __version__ = _version("mmsb-jax")
@@ -22,6 +22,7 @@ __all__ = [
     "DeltaBatch",
     "EdgeKind",
     "Page",
+    "Paging",
     "Rule",
     "RuleGraph",
     "ShadowPageGraph",

@@ -1,7 +1,9 @@
-"""Layer 0: physical memory. The state's array of pages, its page table, and the allocator of page ids."""
+"""Layer 0: physical memory. The state's array of pages, its page table, the allocator of page ids, and any pytree on pages."""
 
 from ._allocator import Allocator
+from ._leaf import Leaf
+from ._paging import Paging
 from ._state import State
 from ._words import as_words, from_words
 
-__all__ = ["Allocator", "State", "as_words", "from_words"]
+__all__ = ["Allocator", "Leaf", "Paging", "State", "as_words", "from_words"]

@@ -11,7 +11,7 @@ from .._errors import InvalidArgumentError, InvalidTypeError
 from .._require import whole_number
 from ._words import from_words
 
-__all__ = ["State"]
+__all__ = ["State", "page_words_of"]
 
 
 class State(eqx.Module):
@@ -46,15 +46,11 @@ class State(eqx.Module):
         **Raises:** `InvalidArgumentError` when `pages` isn't positive or `page_bytes` isn't a positive multiple of 4,
         `InvalidTypeError` when one isn't a whole number.
         """
-        pages, page_bytes = _whole("pages", pages), _whole("page_bytes", page_bytes)
+        pages, page_words = _whole("pages", pages), page_words_of(page_bytes)
         if not 0 < pages < 2**31 - 1:
             raise InvalidArgumentError(f"got pages={pages!r}; a state needs between 1 and 2**31 - 2 pages")
-        if page_bytes <= 0 or page_bytes % 4:
-            raise InvalidArgumentError(
-                f"got page_bytes={page_bytes!r}; a page is made of 32-bit words, so pass a positive multiple of 4"
-            )
         return cls(
-            pages=jnp.zeros((pages, page_bytes // 4), jnp.uint32),
+            pages=jnp.zeros((pages, page_words), jnp.uint32),
             slot_of_page=jnp.arange(pages, dtype=jnp.int32),
             epoch=jnp.zeros(pages, jnp.uint32),
             tick=jnp.zeros((), jnp.uint32),
@@ -93,6 +89,16 @@ class State(eqx.Module):
         """
         ordered = self.pages.at[self.slot_of_page].get(mode="promise_in_bounds", unique_indices=True)
         return from_words(ordered, dtype)
+
+
+def page_words_of(page_bytes: int | Any) -> int:
+    """Words in a page of so many bytes. Raises `InvalidArgumentError`, `InvalidTypeError`."""
+    page_bytes = _whole("page_bytes", page_bytes)
+    if page_bytes <= 0 or page_bytes % 4:
+        raise InvalidArgumentError(
+            f"got page_bytes={page_bytes!r}; a page is made of 32-bit words, so pass a positive multiple of 4"
+        )
+    return page_bytes // 4
 
 
 def _whole(what: str, value: Any) -> int:
