@@ -6,7 +6,8 @@ import pytest
 from mmsb_jax import CorruptLogError, LogNotFoundError
 from mmsb_jax.page import EdgeRecords, MemoryStorage, PageChanges, PageRecord, TransactionLog, read_frames, replay_log
 from mmsb_jax.page._frame import MAGIC
-from mmsb_jax.page._identity import MARK, RUN_FILE, segment_name
+from mmsb_jax.page._identity import MARK, RUN_FILE
+from mmsb_jax.page._segments import segment_name
 
 FIRST = segment_name(0)
 

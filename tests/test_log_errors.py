@@ -26,7 +26,8 @@ from mmsb_jax.page import (
     replay_log,
 )
 from mmsb_jax.page._changes import encode_changes, require
-from mmsb_jax.page._identity import MARK, RUN_FILE, segment_name
+from mmsb_jax.page._identity import MARK, RUN_FILE
+from mmsb_jax.page._segments import segment_name
 
 I32, U32 = np.int32, np.uint32
 ONE = np.array([1], I32)

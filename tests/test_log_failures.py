@@ -11,7 +11,8 @@ import pytest
 from mmsb_jax import LogFailedError
 from mmsb_jax.page import MemoryStorage, PageChanges, TransactionLog, read_frames, replay_log
 from mmsb_jax.page._frame import HEADER_BYTES
-from mmsb_jax.page._identity import MARK, segment_name
+from mmsb_jax.page._identity import MARK
+from mmsb_jax.page._segments import segment_name
 
 
 def create(place, **options):

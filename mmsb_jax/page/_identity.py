@@ -20,9 +20,6 @@ __all__ = [
     "RunIdentity",
     "read_identity",
     "read_mark",
-    "segment_name",
-    "segment_start",
-    "segments",
     "write_mark",
 ]
 
@@ -95,27 +92,6 @@ def _identity(values: Any) -> RunIdentity:
     if min(values["page_words"], values["capacity"]) < 1 or max(values["page_words"], values["capacity"]) >= 2**31:
         raise ValueError("page_words and capacity are not both between 1 and 2**31 - 1")
     return RunIdentity(**{key: values[key] for key in kinds})
-
-
-def segment_name(first_sequence: int) -> str:
-    """Return the name of the segment that starts with this frame."""
-    return f"log/{first_sequence:020d}.seg"
-
-
-def segment_start(name: str) -> int:
-    """Return the sequence number of a segment's first frame."""
-    return int(name[4:24])
-
-
-def segments(storage: Storage) -> list[str]:
-    """Return the names of the segments in order; `CorruptLogError` for a `.seg` file with another kind of name."""
-    names = [name for name in storage.names("log") if name.endswith(".seg")]
-    for name in names:
-        digits = name[4:-4]
-        if len(digits) != 20 or not (digits.isascii() and digits.isdigit()):
-            reason = "a segment is named by the 20 digits of its first sequence number"
-            raise CorruptLogError(storage.describe(name), 0, reason)
-    return names
 
 
 class Mark(NamedTuple):

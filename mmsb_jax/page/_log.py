@@ -12,10 +12,11 @@ from .._errors import InvalidArgumentError, InvalidDeltaError, MMSBError
 from ._changes import PageChanges, encode_changes, fault_in_changes
 from ._fingerprint import environment_fingerprint
 from ._frame import HEADER_BYTES, MASKED, TICKS, FrameKind, parse_header
-from ._identity import RUN_FILE, RunIdentity, read_identity, segment_name, segments
+from ._identity import RUN_FILE, RunIdentity, read_identity
 from ._records import EdgeRecords, PageRecord, encode_edges, encode_names, encode_pages, fault_in_edges, fault_in_pages
 from ._recovery import Recovered, recover
 from ._scan import read_frames
+from ._segments import segment_name, segments
 from ._storage import DirectoryStorage, Place, Storage, as_storage
 from ._writer import FrameWriter, SyncMode, WriterOptions, failure
 

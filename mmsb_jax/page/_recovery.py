@@ -6,8 +6,9 @@ same however long the log is. The last but one is read as well: it has the names
 
 from typing import NamedTuple
 
-from ._identity import RunIdentity, read_mark, segment_start, segments
+from ._identity import RunIdentity, read_mark
 from ._scan import LogScanner
+from ._segments import segment_start, segments
 from ._storage import Storage
 
 __all__ = ["Recovered", "recover"]

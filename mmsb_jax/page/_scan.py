@@ -13,7 +13,8 @@ from crc32c import crc32c
 from .._errors import CorruptLogError
 from ._body import Frame
 from ._frame import HEADER_BYTES, MAGIC, FrameHeader, FrameKind, parse_header
-from ._identity import Mark, RunIdentity, read_identity, read_mark, segment_name, segment_start, segments
+from ._identity import Mark, RunIdentity, read_identity, read_mark
+from ._segments import read_base, segment_name, segment_start, segments
 from ._storage import Place, Storage, as_storage
 
 __all__ = ["LogScanner", "read_frames"]
@@ -93,10 +94,11 @@ class LogScanner:
         self.environment: dict[str, str] = {}
         self.tick = 0
         self.tail = ""
+        self.base = read_base(storage, run.salt)
         found = segments(storage)
-        if not found or segment_start(found[0]) != 0:
-            raise CorruptLogError(storage.describe(segment_name(0)), 0, "the first segment is missing")
-        self._enter(max(name for name in found if segment_start(name) <= max(start, 0)))
+        if not found or segment_start(found[0]) != self.base.segment:
+            raise CorruptLogError(storage.describe(segment_name(self.base.segment)), 0, "the first segment is missing")
+        self._enter(max([name for name in found if segment_start(name) <= start], default=found[0]))
 
     def __iter__(self) -> Iterator[Frame]:
         while True:

@@ -9,9 +9,10 @@ from crc32c import crc32c
 
 from .._errors import BusClosedError, InvalidArgumentError, LogFailedError
 from ._frame import DIGEST, FORMAT_VERSION, FrameHeader, FrameKind, pack_header
-from ._identity import MARK, RUN_FILE, Mark, RunIdentity, segment_name, segment_start, write_mark
+from ._identity import MARK, RUN_FILE, Mark, RunIdentity, write_mark
 from ._records import encode_header, encode_names
 from ._recovery import Recovered
+from ._segments import segment_name, segment_start
 from ._storage import Storage
 
 __all__ = ["FrameWriter", "SyncMode", "WriterOptions", "failure"]
