@@ -1,4 +1,4 @@
-"""Layer 0: physical memory. The state's array of pages, its page table, the allocator of page ids, and any pytree on pages."""
+"""Layer 0: physical memory. The array of pages, its page table, the allocator of ids, and any pytree on pages."""
 
 from ._allocator import Allocator
 from ._leaf import Leaf

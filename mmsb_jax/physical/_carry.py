@@ -9,14 +9,11 @@ import numpy as np
 from .._errors import InvalidTypeError
 from ._leaf import CARRIED, Leaf
 
-__all__ = ["Judged", "judge", "named"]
-
-Judged = Leaf | None
-"""A leaf that has no place yet, or None for one that is static structure."""
+__all__ = ["judge", "named"]
 
 
-def judge(path: str, value: Any) -> Judged:
-    """What a leaf is: an array (or a number, which becomes one), a typed key, or static structure (None).
+def judge(path: str, value: Any) -> Leaf | None:
+    """What a leaf is, without a place: an array, also a number; a typed key; or None for static structure.
 
     **Raises:** `InvalidTypeError` for what can't be carried without loss.
     """
@@ -76,8 +73,7 @@ def _carried(path: str, dtype: Any) -> np.dtype:
     if dtype.name not in CARRIED:
         raise InvalidTypeError(
             f"{named(path)} has dtype {dtype}, which has no form as 32-bit words; pages carry bools, integers, "
-            "floats and complex numbers as JAX has them, and typed PRNG keys. Encode it as one of these, or keep it out "
-            "of the tree"
+            "floats and complex numbers as JAX has them, and typed PRNG keys. Encode it as these, or leave it out"
         )
     return CARRIED[dtype.name]
 

@@ -5,14 +5,16 @@ The tree is told by its nodes. A number is a leaf, by its place in the list of l
 other type, with its children by name; `{"static": text}` is a leaf that is no data.
 """
 
+import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from .._errors import InvalidArgumentError
+from ._form import Form, Static
 from ._leaf import CARRIED, Leaf, key_words
 
 __all__ = ["described", "from_description"]
@@ -20,28 +22,16 @@ __all__ = ["described", "from_description"]
 _MOST_WORDS = 2**40
 _DEEPEST = 200
 
-Parts = tuple[Any, tuple[Leaf, ...], tuple[tuple[int, Hashable], ...], int, int]
 
-
-class _Static:
-    """Stands for a static leaf while the tree is gone through."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
-def described(
-    treedef: Any, leaves: Sequence[Leaf], statics: Sequence[tuple[int, Hashable]], num_pages: int, page_words: int
-) -> dict[str, Any]:
+def described(form: Form, num_pages: int, page_words: int) -> dict[str, Any]:
     """A paging's parts as data that JSON can carry."""
-    values: list[Any] = list(range(len(leaves)))
-    for i, value in statics:
-        values.insert(i, _Static(value))
+    numbers = itertools.count()
+    values = [next(numbers) if isinstance(slot, Leaf) else slot for slot in form.slots()]
     return {
         "page_words": page_words,
         "num_pages": num_pages,
-        "leaves": [_leaf_data(leaf) for leaf in leaves],
-        "tree": _node(jax.tree.unflatten(treedef, values), 0),
+        "leaves": [_leaf_data(leaf) for leaf in form.leaves],
+        "tree": _node(jax.tree.unflatten(form.treedef, values), 0),
     }
 
 
@@ -56,7 +46,7 @@ def _node(node: Any, depth: int) -> Any:
         raise InvalidArgumentError(f"this tree is more than {_DEEPEST} nodes deep; flatten it to describe it")
     if node is None or type(node) is int:
         return node
-    if isinstance(node, _Static):
+    if isinstance(node, Static):
         return {"static": _static_text(node.value)}
     below, _ = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
     children = [_node(child, depth + 1) for _, child in below]
@@ -94,7 +84,7 @@ def _type_name(named: Any) -> str:
     return f"{getattr(named, '__module__', None) or ''}.{named.__qualname__}".lstrip(".")
 
 
-def from_description(description: Any) -> Parts:
+def from_description(description: Any) -> tuple[Form, int, int]:
     """The parts of a paging. Raises `InvalidArgumentError`; nothing of the size of the data is ever allocated."""
     try:
         page_words, num_pages = _whole(description["page_words"], 1), _whole(description["num_pages"], 1)
@@ -105,13 +95,13 @@ def from_description(description: Any) -> Parts:
         values, treedef = jax.tree.flatten(reader.node(description["tree"], 0))
     except (KeyError, TypeError, ValueError, RecursionError) as why:
         raise InvalidArgumentError(f"this isn't the description of a paging: {why}") from why
-    numbers = [value for value in values if not isinstance(value, _Static)]
+    numbers = [value for value in values if not isinstance(value, Static)]
     if numbers != list(range(len(leaves))):
         raise InvalidArgumentError(
-            f"this isn't the description of a paging: its tree doesn't name its {len(leaves)} leaves, each once, in order"
+            f"this isn't the description of a paging: its tree must name its {len(leaves)} leaves once each, in order"
         )
-    statics = tuple((i, value.value) for i, value in enumerate(values) if isinstance(value, _Static))
-    return treedef, leaves, statics, num_pages, page_words
+    statics = tuple((i, value.value) for i, value in enumerate(values) if isinstance(value, Static))
+    return Form(treedef, leaves, statics), num_pages, page_words
 
 
 def _leaf(data: Any, page_words: int) -> Leaf:
@@ -145,7 +135,7 @@ def _check_places(leaves: Sequence[Leaf], num_pages: int, page_words: int) -> No
 
 
 class _Reader:
-    """Builds a tree of numbers, with `_Static` for what is no data."""
+    """Builds a tree of numbers, with `Static` for what is no data."""
 
     def node(self, data: Any, depth: int) -> Any:
         """One node and all below it."""
@@ -156,7 +146,7 @@ class _Reader:
             return _whole(data, 0)
         match data:
             case {"static": text, **rest}:
-                found: Any = _Static(_text(text))
+                found: Any = Static(_text(text))
             case {"list": children, **rest}:
                 found = [self.node(child, depth + 1) for child in _list(children)]
             case {"tuple": children, **rest}:

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import functools
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,8 @@ from jaxtyping import Array, UInt32
 
 from .._errors import InvalidArgumentError, InvalidTypeError, PageNotFoundError
 from .._require import require_instance
-from ._carry import judge, named
 from ._description import described, from_description
+from ._form import Form
 from ._layout import place
 from ._leaf import Leaf
 from ._state import State, page_words_of
@@ -48,12 +48,8 @@ class Paging:
     ```
     """
 
-    treedef: Any
-    """The structure of the tree: a `PyTreeDef`."""
-    leaves: tuple[Leaf, ...]
-    """The leaves that lie on pages, in the order of the tree."""
-    statics: tuple[tuple[int, Hashable], ...]
-    """The other leaves, each behind its number among all of them."""
+    form: Form
+    """The structure of the tree, and its leaves."""
     num_pages: int
     """How many pages they lie on; at least one."""
     page_words: int
@@ -91,24 +87,9 @@ class Paging:
         ```
         """
         page_words = page_words_of(page_bytes)
-        with_path, treedef = jax.tree_util.tree_flatten_with_path(tree)
-        names = [jax.tree_util.keystr(path) for path, _ in with_path]
-        judged = [judge(name, value) for name, (_, value) in zip(names, with_path, strict=True)]
-        statics = tuple((i, with_path[i][1]) for i, leaf in enumerate(judged) if leaf is None)
-        leaves, pages = place([leaf for leaf in judged if leaf is not None], page_words)
-        return cls(treedef, leaves, statics, pages, page_words)
-
-    def __post_init__(self) -> None:
-        try:
-            hash(self)
-        except TypeError as why:
-            raise InvalidTypeError(
-                f"the tree has static structure that isn't hashable ({why}), such as a NumPy array in a static field "
-                "of a module; jit couldn't take it either. Make it a leaf, or a tuple"
-            ) from why
-        twins = [leaf.path for leaf in self.leaves if leaf is not self._by_path[leaf.path]]
-        if twins:
-            raise InvalidArgumentError(f"two leaves of this tree have the path {twins[0]!r}; give its keys their names")
+        form = Form.of(tree)
+        leaves, pages = place(form.leaves, page_words)
+        return cls(dataclasses.replace(form, leaves=leaves), pages, page_words)
 
     def __hash__(self) -> int:
         return self._hash
@@ -142,17 +123,17 @@ class Paging:
         """The tree as pages, in the order of their ids; words that belong to no leaf are zero. Raises as `check`."""
         return _assembled(self, self.words(tree))
 
-    def words(self, tree: Any) -> list[UInt32[Array, " words"]]:
+    def words(self, tree: Any) -> list[UInt32[Array, " _"]]:
         """The leaves as flat words, one array a leaf. Inside `jit`, those of 4-byte types cost nothing.
 
         **Raises:** as `check`.
         """
-        values = self._values(tree)
+        values = self.form.values(tree)
         return [leaf.to_words(value) for leaf, value in zip(self.leaves, values, strict=True)]
 
-    def tree(self, words: Sequence[UInt32[Array, " words"]]) -> Any:
+    def tree(self, words: Sequence[UInt32[Array, " _"]]) -> Any:
         """The inverse of `words`. Raises `InvalidTypeError` for 64-bit leaves when JAX is set to 32 bits."""
-        return self._unflatten([leaf.from_words(flat) for leaf, flat in zip(self.leaves, words, strict=True)])
+        return self.form.unflatten([leaf.from_words(flat) for leaf, flat in zip(self.leaves, words, strict=True)])
 
     def from_pages(self, pages: np.ndarray | Any) -> Any:
         """The tree on pages that lie on the host, as NumPy arrays: views of `pages` where that is possible.
@@ -181,11 +162,16 @@ class Paging:
             )
         flat = np.ascontiguousarray(pages).reshape(-1)
         starts = [self._start(leaf) for leaf in self.leaves]
-        return self._unflatten(
+        return self.form.unflatten(
             [leaf.to_numpy(flat[at : at + leaf.words]) for leaf, at in zip(self.leaves, starts, strict=True)]
         )
 
     # Looking at it.
+
+    @property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """The leaves that lie on pages, in the order of the tree."""
+        return self.form.leaves
 
     def leaf(self, path: str | Any) -> Leaf:
         """The leaf at a path. Raises `PageNotFoundError` when none is there."""
@@ -205,9 +191,9 @@ class Paging:
 
     @functools.cached_property
     def groups(self) -> tuple[tuple[Leaf, ...], ...]:
-        """The leaves by the pages they lie on, in the order of pages: one with pages of its own, or some that share one.
+        """The leaves by their pages, in order: one that has pages of its own, or some that share a page.
 
-        Leaves without words are in none.
+        Leaves without words are in none of them.
         """
         by_page: dict[int, list[Leaf]] = {}
         for leaf in filter(lambda leaf: leaf.words, self.leaves):
@@ -219,7 +205,7 @@ class Paging:
 
         **Raises:** `InvalidTypeError`.
         """
-        self._values(tree)
+        self.form.values(tree)
 
     def matches(self, tree: Any) -> bool:
         """Whether `check` accepts a tree."""
@@ -239,7 +225,7 @@ class Paging:
 
         ```
         """
-        return described(self.treedef, self.leaves, self.statics, self.num_pages, self.page_words)
+        return described(self.form, self.num_pages, self.page_words)
 
     @classmethod
     def from_description(cls, description: Any) -> "Paging":
@@ -259,7 +245,7 @@ class Paging:
 
     @functools.cached_property
     def _hash(self) -> int:  # jit asks for it with every call
-        return hash((self.treedef, self.leaves, self.statics, self.num_pages, self.page_words))
+        return hash((self.form, self.num_pages, self.page_words))
 
     @functools.cached_property
     def _by_path(self) -> dict[str, Leaf]:
@@ -271,45 +257,6 @@ class Paging:
     def _words_at(self, state: State, leaf: Leaf) -> UInt32[Array, " words"]:
         rows = state.rows(jnp.arange(leaf.pages.start, leaf.pages.stop, dtype=jnp.int32))
         return rows.reshape(-1)[leaf.offset : leaf.offset + leaf.words]
-
-    def _values(self, tree: Any) -> list[Any]:
-        """The leaves that lie on pages, once they are known to be what they should be."""
-        with_path, treedef = jax.tree_util.tree_flatten_with_path(tree)
-        if treedef != self.treedef:
-            raise InvalidTypeError(self._other_structure(with_path, treedef))
-        statics = dict(self.statics)
-        values, leaves = [], iter(self.leaves)
-        for i, (key_path, value) in enumerate(with_path):
-            found = judge(jax.tree_util.keystr(key_path), value)
-            wanted = None if i in statics else next(leaves)
-            if wanted is None:
-                if found is not None or value != statics[i]:
-                    raise InvalidTypeError(f"{named(jax.tree_util.keystr(key_path))} is {value!r}, not {statics[i]!r}")
-                continue
-            if found is None or _form(found) != _form(wanted):
-                raise InvalidTypeError(f"{named(wanted.path)} is {_shown(found, value)}; it was {_shown(wanted, None)}")
-            values.append(value)
-        return values
-
-    def _other_structure(self, with_path: Sequence[tuple[Any, Any]], treedef: Any) -> str:
-        here = {jax.tree_util.keystr(path) for path, _ in with_path}
-        lost = [leaf.path for leaf in self.leaves if leaf.path not in here]
-        known = self._by_path.keys() | {jax.tree_util.keystr(path) for path, _ in self._static_paths()}
-        new = [jax.tree_util.keystr(path) for path, _ in with_path if jax.tree_util.keystr(path) not in known]
-        if lost:
-            return f"{named(lost[0])} is missing from this tree, which has {len(with_path)} leaves"
-        if new:
-            return f"{named(new[0])} isn't in the tree that was paged; make a paging of the new tree"
-        return f"this tree has the structure {treedef}, and the one that was paged {self.treedef}"
-
-    def _static_paths(self) -> list[tuple[Any, Any]]:
-        blank = jax.tree_util.tree_flatten_with_path(self._unflatten([0] * len(self.leaves)))[0]
-        return [blank[i] for i, _ in self.statics]
-
-    def _unflatten(self, values: Sequence[Any]) -> Any:
-        rest, statics = iter(values), dict(self.statics)
-        total = len(self.leaves) + len(statics)
-        return jax.tree.unflatten(self.treedef, [statics[i] if i in statics else next(rest) for i in range(total)])
 
     def _check_state(self, state: Any) -> None:
         require_instance(state, State, "Paging.of(tree) makes one that fits")
@@ -328,7 +275,7 @@ class Paging:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _assembled(paging: Paging, words: Sequence[UInt32[Array, " words"]]) -> UInt32[Array, "pages words"]:
+def _assembled(paging: Paging, words: Sequence[UInt32[Array, " _"]]) -> UInt32[Array, "pages words"]:
     """Words and the gaps behind them, in one row."""
     at = 0
     pieces: list[Array] = []
@@ -344,14 +291,3 @@ def _assembled(paging: Paging, words: Sequence[UInt32[Array, " words"]]) -> UInt
 def _is_below(path: str, node: str) -> bool:
     rest = path.removeprefix(node)
     return path.startswith(node) and (not rest or not node or rest[0] in ".[")
-
-
-def _form(leaf: Leaf) -> Leaf:
-    return dataclasses.replace(leaf, path="", pages=range(0), offset=0)
-
-
-def _shown(leaf: Leaf | None, value: Any) -> str:
-    if leaf is None:
-        return f"no array but {value!r}"
-    what = leaf.dtype.name if leaf.impl is None else f"key<{leaf.impl}>"
-    return f"{what}[{', '.join(map(str, leaf.shape))}]"
