@@ -107,6 +107,20 @@ class PageChanges:
         mask = None if self.mask is None else self.mask[:rows]
         return PageChanges(self.page[:rows], self.source[:rows], mask, self.words[:words], self.tick[:rows])
 
+    def take(self, rows: Bool[np.ndarray, "n"]) -> "PageChanges":
+        """Return the rows that are marked, in their order; the same object when all are."""
+        if rows.all():
+            return self
+        tick = None if self.tick is None else self.tick[rows]
+        if self.mask is None:
+            return PageChanges(self.page[rows], self.source[rows], None, self.words[rows], tick)
+        words = np.repeat(rows, np.bitwise_count(self.mask).sum(axis=1, dtype=np.int64))
+        return PageChanges(self.page[rows], self.source[rows], self.mask[rows], self.words[words], tick)
+
+    def bits(self, page_words: int) -> Bool[np.ndarray, "n W"] | None:
+        """Return which words of its page each row sets; None when all rows set all."""
+        return None if self.mask is None else _bits(self.mask, page_words)
+
     def to_rows(
         self, page_words: int
     ) -> tuple[
