@@ -60,7 +60,7 @@ class Target:
         """Apply the rows of a frame with ticks up to one of them."""
         self.flush()
         changes = frame.changes().until(tick)
-        self._write(changes, tick)
+        self.enter(changes, tick)
         if len(changes):
             self.digest = None  # logged is that of the state after the whole frame
 
@@ -91,9 +91,10 @@ class Target:
                 self.flush()
             return
         self.flush()
-        self._write(frame.changes(), frame.tick)
+        self.enter(frame.changes(), frame.tick)
 
-    def _write(self, changes: PageChanges, tick: int) -> None:
+    def enter(self, changes: PageChanges, tick: int) -> None:
+        """Write some rows now; those without ticks of their own at this one. Nothing may be waiting."""
         if changes.mask is None:
             self.pages[changes.page] = changes.words
         else:
