@@ -3,8 +3,10 @@
 Masked changes store only the words that change: a bit-packed mask per row, and the masked words of all rows in one run.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -116,6 +118,18 @@ class PageChanges:
             return PageChanges(self.page[rows], self.source[rows], None, self.words[rows], tick)
         words = np.repeat(rows, np.bitwise_count(self.mask).sum(axis=1, dtype=np.int64))
         return PageChanges(self.page[rows], self.source[rows], self.mask[rows], self.words[words], tick)
+
+    def by_tick(self) -> Iterator[tuple[int, "PageChanges"]]:
+        """Iterate over `(tick, rows)`, ascending; the rows must have ticks. Nothing is copied."""
+        assert self.tick is not None
+        edges = np.flatnonzero(np.diff(self.tick)) + 1
+        counts = None if self.mask is None else np.bitwise_count(self.mask).sum(axis=1, dtype=np.int64)
+        ends = None if counts is None else np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        for first, end in pairwise([0, *edges.tolist(), len(self)] if len(self) else []):
+            at = slice(first, end)
+            words = self.words[at] if ends is None else self.words[ends[first] : ends[end]]
+            mask = None if self.mask is None else self.mask[at]
+            yield int(self.tick[first]), PageChanges(self.page[at], self.source[at], mask, words, self.tick[at])
 
     def bits(self, page_words: int) -> Bool[np.ndarray, "n W"] | None:
         """Return which words of its page each row sets; None when all rows set all."""
