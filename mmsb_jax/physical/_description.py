@@ -6,12 +6,12 @@ other type, with its children by name; `{"static": text}` is a leaf that is no d
 """
 
 import itertools
+import reprlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from .._errors import InvalidArgumentError
 from ._form import Form, Static
@@ -157,14 +157,14 @@ class _Reader:
                 _text(name)
                 found = self._keyed(OrderedDict, pairs, (str,), depth)
             case _:
-                raise ValueError(f"a node has the fields {list(data)[:5]}")
-        _require(not rest, f"a node has the fields {list(data)[:5]}")
+                raise ValueError(f"a node has the fields {reprlib.repr(list(data))}")
+        _require(not rest, f"a node has the fields {reprlib.repr(list(data))}")
         return found
 
     def _keyed(self, make: Callable[[Any], Any], pairs: Any, kinds: tuple[type, ...], depth: int) -> Any:
         children = []
         for key, child in _list(pairs):
-            _require(isinstance(key, kinds), f"{key!r} can't be a key")
+            _require(isinstance(key, kinds), f"{reprlib.repr(key)} can't be a key")
             children.append((key, self.node(child, depth + 1)))
         found = make(children)
         _require(len(found) == len(children), "a key occurs twice")
@@ -172,20 +172,23 @@ class _Reader:
 
 
 def _whole(value: Any, least: int) -> int:
-    _require(type(value) is int and value >= least, f"{value!r} isn't a whole number from {least} on")
+    if type(value) is not int or value < least:
+        raise ValueError(f"{reprlib.repr(value)} isn't a whole number from {least} on")
     return value
 
 
 def _text(value: Any) -> str:
-    _require(isinstance(value, str), f"{value!r} isn't text")
+    if not isinstance(value, str):
+        raise ValueError(f"{reprlib.repr(value)} isn't text")
     return value
 
 
 def _list(value: Any) -> list[Any]:
-    _require(isinstance(value, list), f"{value!r} isn't a list")
+    if not isinstance(value, list):
+        raise ValueError(f"{reprlib.repr(value)} isn't a list")
     return value
 
 
-def _require(holds: bool | np.bool_, why: str) -> None:
+def _require(holds: bool, why: str) -> None:
     if not holds:
         raise ValueError(why)

@@ -43,13 +43,6 @@ class Form:
         return cls(treedef, tuple(leaf for leaf in judged if leaf is not None), statics)
 
     def __post_init__(self) -> None:
-        try:
-            hash(self.treedef)
-        except TypeError as why:
-            raise InvalidTypeError(
-                f"the tree has static structure that isn't hashable ({why}), such as a NumPy array in a static field "
-                "of a module; jit couldn't take it either. Make it a leaf, or a tuple"
-            ) from why
         paths = [leaf.path for leaf in self.leaves]
         if len(set(paths)) < len(paths):
             twin = next(path for i, path in enumerate(paths) if path in paths[:i])
@@ -60,7 +53,7 @@ class Form:
     def values(self, tree: Any) -> list[Any]:
         """The leaves of a tree of this form that are data. Raises `InvalidTypeError`, which names the first other."""
         with_path, treedef = jax.tree_util.tree_flatten_with_path(tree)
-        if treedef != self.treedef:
+        if not _equal(treedef, self.treedef):
             raise InvalidTypeError(self._other_structure([_keystr(path) for path, _ in with_path], treedef))
         for wanted, (path, value) in zip(self.slots(), with_path, strict=True):
             _require_same(wanted, _keystr(path), value)
@@ -91,6 +84,16 @@ class Form:
             if path not in own:
                 return f"{named(path)} isn't in the tree that was paged; make a paging of the new tree"
         return f"this tree has the structure {treedef}, and the one that was paged {self.treedef}"
+
+
+def _equal(treedef: Any, other: Any) -> bool:
+    try:
+        return bool(treedef == other)
+    except ValueError as why:
+        raise InvalidTypeError(
+            "the tree has static structure that can't be compared, such as an array in a static field of a module; "
+            f"jit can't take it either ({why}). Make it a leaf, or a tuple"
+        ) from why
 
 
 def _require_same(wanted: Leaf | Static, path: str, value: Any) -> None:

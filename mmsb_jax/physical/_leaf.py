@@ -24,6 +24,7 @@ _PLAIN = """
     bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 bfloat16 float32 float64 complex64 complex128
     float8_e3m4 float8_e4m3 float8_e4m3b11fnuz float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu
 """
+_UNSIGNED = {1: np.uint8, 2: np.uint16}
 _AS_BYTES = {"bool": np.uint8, "int2": np.int8, "int4": np.int8, "uint2": np.uint8, "uint4": np.uint8}
 
 CARRIED: dict[str, np.dtype] = {name: np.dtype(getattr(jnp, name)) for name in [*_PLAIN.split(), *_AS_BYTES]}
@@ -89,7 +90,7 @@ class Leaf:
             array = array.astype(_AS_BYTES[self.dtype.name])
         if self.dtype.kind == "c":
             array = jnp.stack([jnp.real(array), jnp.imag(array)], axis=-1)
-        return _words_of(array.reshape(-1))
+        return _words_of(array)
 
     def from_words(self, words: UInt32[Array, " words"]) -> Shaped[Array, "..."]:
         """The inverse of `to_words`. Raises `InvalidTypeError` for 64 bits when JAX is set to 32."""
@@ -97,10 +98,9 @@ class Leaf:
             return jax.random.wrap_key_data(words.reshape(*self.shape, key_words(self.impl)), impl=self.impl)
         self._require_width()
         if self.dtype.kind == "c":
-            parts = _seen_as(words, np.empty(0, self.dtype).real.dtype).reshape(*self.shape, 2)
+            parts = _seen_as(words, np.dtype(f"float{4 * self.dtype.itemsize}"), (*self.shape, 2))
             return jax.lax.complex(parts[..., 0], parts[..., 1])
-        array = _seen_as(words, np.dtype(_AS_BYTES.get(self.dtype.name, self.dtype)))[: self.size]
-        return array.reshape(self.shape).astype(self.dtype)
+        return _seen_as(words, np.dtype(_AS_BYTES.get(self.dtype.name, self.dtype)), self.shape).astype(self.dtype)
 
     def to_numpy(self, words: np.ndarray) -> Any:
         """The same on the host, as a NumPy array, or as a key: a view of `words` where that is possible."""
@@ -127,14 +127,21 @@ def key_words(impl: Any) -> int:
     return int(jax.eval_shape(lambda: jax.random.key_data(make())).size)
 
 
-def _words_of(flat: Shaped[Array, " n"]) -> UInt32[Array, " words"]:
-    per_word = 4 // flat.dtype.itemsize
+# Floats narrower than a word are never touched but by a bitcast to integers of their width: CPUs compute with them by
+# way of float32, which turns signalling NaNs into quiet ones even when all that is asked for is padding.
+
+
+def _words_of(array: Shaped[Array, "..."]) -> UInt32[Array, " words"]:
+    per_word = 4 // array.dtype.itemsize
     if per_word > 1:
-        flat = jnp.pad(flat, (0, -len(flat) % per_word)).reshape(-1, per_word)
-    return jax.lax.bitcast_convert_type(flat, jnp.uint32).reshape(-1)
+        flat = jax.lax.bitcast_convert_type(array, _UNSIGNED[array.dtype.itemsize]).reshape(-1)
+        array = jnp.pad(flat, (0, -len(flat) % per_word)).reshape(-1, per_word)
+    return jax.lax.bitcast_convert_type(array, jnp.uint32).reshape(-1)
 
 
-def _seen_as(words: UInt32[Array, " words"], dtype: np.dtype) -> Shaped[Array, " n"]:
+def _seen_as(words: UInt32[Array, " words"], dtype: np.dtype, shape: tuple[int, ...]) -> Shaped[Array, "..."]:
     if dtype.itemsize == 8:
-        words = words.reshape(-1, 2)
-    return jax.lax.bitcast_convert_type(words, dtype).reshape(-1)
+        words = words.reshape(*shape, 2)
+    elif dtype.itemsize < 4:
+        words = jax.lax.bitcast_convert_type(words, _UNSIGNED[dtype.itemsize]).reshape(-1)[: math.prod(shape)]
+    return jax.lax.bitcast_convert_type(words, dtype).reshape(shape)

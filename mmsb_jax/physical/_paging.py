@@ -96,7 +96,7 @@ class Paging:
 
     # Between trees and pages.
 
-    def to_tree(self, state: State) -> Any:
+    def to_tree(self, state: State | Any) -> Any:
         """The tree that a state holds, as JAX arrays.
 
         **Raises:** `InvalidArgumentError` for a state of another size, `InvalidTypeError` for 64-bit leaves when JAX
@@ -105,7 +105,7 @@ class Paging:
         self._check_state(state)
         return self.tree([self._words_at(state, leaf) for leaf in self.leaves])
 
-    def write(self, state: State, tree: Any) -> State:
+    def write(self, state: State | Any, tree: Any) -> State:
         """The state with this tree on it. Only pages that differ are written and stamped, with the state's tick.
 
         **Raises:** as `check`; `InvalidArgumentError` for a state of another size.
