@@ -95,15 +95,19 @@ def _identity(values: Any) -> RunIdentity:
 
 
 class Mark(NamedTuple):
-    """The last commit known to be on the device: its frame, its segment's first frame, and where it ends there."""
+    """The last commit known to be on the device: its frame, its segment's first frame, and where it ends there.
+
+    `boot` is that of the storage when the mark was written: the same one means that nothing written since is lost.
+    """
 
     sequence: int
     segment: int
     end: int
+    boot: int = 0
 
 
-_SLOT = struct.Struct("<QQQI")  # the mark, the run's salt; then the CRC-32C of these
-_SLOT_BYTES = 32
+_SLOT = struct.Struct("<QQQQI")  # the mark, the run's salt; then the CRC-32C of these
+_SLOT_BYTES = 40
 
 
 def write_mark(storage: Storage, mark: Mark, salt: int, slot: int) -> None:
@@ -123,8 +127,8 @@ def read_mark(storage: Storage, salt: int) -> tuple[Mark, int]:
     for slot in range(2):
         fields = data[slot * _SLOT_BYTES : slot * _SLOT_BYTES + _SLOT.size]
         crc = data[slot * _SLOT_BYTES + _SLOT.size : (slot + 1) * _SLOT_BYTES]
-        if len(crc) == 4 and crc32c(fields) == int.from_bytes(crc, "little") and _SLOT.unpack(fields)[3] == salt:
-            found.append((Mark(*_SLOT.unpack(fields)[:3]), slot))
+        if len(crc) == 4 and crc32c(fields) == int.from_bytes(crc, "little") and _SLOT.unpack(fields)[-1] == salt:
+            found.append((Mark(*_SLOT.unpack(fields)[:-1]), slot))
     if not found:
         raise CorruptLogError(storage.describe(MARK), 0, "no slot of the mark, which says what was committed, is valid")
     return max(found)

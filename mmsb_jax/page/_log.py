@@ -11,11 +11,11 @@ import pyarrow as pa
 from .._errors import InvalidArgumentError, InvalidDeltaError, MMSBError
 from ._changes import PageChanges, encode_changes, fault_in_changes
 from ._fingerprint import environment_fingerprint
-from ._frame import HEADER_BYTES, MASKED, TICKS, FrameKind, parse_header
+from ._frame import MASKED, TICKS, FrameKind
 from ._identity import RUN_FILE, RunIdentity, read_identity
 from ._records import EdgeRecords, PageRecord, encode_edges, encode_names, encode_pages, fault_in_edges, fault_in_pages
 from ._recovery import Recovered, recover
-from ._scan import read_frames
+from ._scan import headers_from, read_frames
 from ._segments import segment_name, segments
 from ._storage import DirectoryStorage, Place, Storage, as_storage
 from ._writer import FrameWriter, SyncMode, WriterOptions, failure
@@ -333,14 +333,12 @@ def _refuse_existing(storage: Storage) -> None:
 
 
 def _only_begun(storage: Storage) -> bool:
-    """Return whether there is nothing, or what an interrupted creation leaves; nothing was committed to it."""
+    """Return whether there is nothing, or what an interrupted creation leaves: one header at most, whole or torn."""
     found = segments(storage)
-    if not found or (found == [segment_name(0)] and storage.size(found[0]) == 0):
+    if not found:
         return True
-    header = parse_header(storage.read(found[0], 0, HEADER_BYTES))
-    if len(found) > 1 or isinstance(header, str) or header.kind != FrameKind.HEADER:
-        return False
-    return storage.size(found[0]) <= HEADER_BYTES + header.body_bytes
+    headers = (header.kind for header in headers_from(storage, found[0], 0))
+    return found == [segment_name(0)] and all(kind == FrameKind.HEADER for kind in headers)
 
 
 def _check_range(name: str, value: int, low: int, end: int) -> None:

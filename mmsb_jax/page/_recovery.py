@@ -13,6 +13,8 @@ from ._storage import Storage
 
 __all__ = ["Recovered", "recover"]
 
+_PIECE = 8 << 20
+
 
 class Recovered(NamedTuple):
     """Where a writer continues: behind `end` in `segment`, after frame `sequence`."""
@@ -39,8 +41,21 @@ def recover(storage: Storage, run: RunIdentity) -> Recovered:
     if storage.size(scanner.segment) > scanner.offset:
         storage.truncate(scanner.segment, scanner.offset)
     # What a killed process wrote may be in the page cache alone, and the mark is about to vouch for it.
+    if scanner.has_power:
+        _write_again(scanner)
     storage.sync(scanner.segment)
     slot = read_mark(storage, run.salt)[1]
     return Recovered(
         scanner.segment, scanner.offset, scanner.expected - 1, scanner.tick, scanner.names, scanner.environment, slot
     )
+
+
+def _write_again(scanner: LogScanner) -> None:
+    """Write what the mark doesn't vouch for once more, in place.
+
+    If a sync of it failed, Linux calls the pages clean, shows them as long as it runs, and would never write them.
+    """
+    storage, name, mark = scanner.storage, scanner.segment, scanner.mark
+    start = mark.end if mark.segment == segment_start(name) else 0
+    for at in range(start, scanner.offset, _PIECE):
+        storage.write(name, at, [storage.read(name, at, min(_PIECE, scanner.offset - at))])

@@ -17,7 +17,7 @@ from ._identity import Mark, RunIdentity, read_identity, read_mark
 from ._segments import read_base, segment_name, segment_start, segments
 from ._storage import Place, Storage, as_storage
 
-__all__ = ["LogScanner", "read_frames"]
+__all__ = ["LogScanner", "headers_from", "read_frames"]
 
 _WINDOW = 8 << 20
 _HEADERS_ONLY = 16 << 10  # read at once where only headers are wanted: small frames come in one piece, large ones don't
@@ -89,6 +89,7 @@ class LogScanner:
     def __init__(self, storage: Storage, run: RunIdentity, *, start: int = 0, verify: bool = True) -> None:
         # The mark is read before any frame: what it covers was there before we looked.
         self.mark: Mark = read_mark(storage, run.salt)[0]
+        self.has_power = self.mark.boot == storage.boot() != 0
         self.storage, self.run, self.start, self.verify = storage, run, start, verify
         self.names = [""]
         self.environment: dict[str, str] = {}
@@ -187,9 +188,10 @@ class LogScanner:
                 raise CorruptLogError(self.storage.describe(following), 0, reason)
             self._enter(following)
             return True
-        if following is not None or later is not None:
+        vouched = self.expected <= self.mark.sequence
+        if following is not None or (later is not None and (vouched or self.has_power)):
             self._fail(f"{reason}, yet {following or f'frame {later}'} follows")
-        if self.expected <= self.mark.sequence:
+        if vouched:
             self._fail(f"{reason}, yet frames up to {self.mark.sequence} were committed")
         self.tail = reason
         return False
@@ -202,14 +204,21 @@ class LogScanner:
 
         A whole header is enough: the writer begins a frame only when the one before is written.
         """
-        window, position = _Window(self.storage, self.segment), self.offset + 1
-        while chunk := window.view(position, _WINDOW):
-            data, at = bytes(chunk), -1
-            while (at := data.find(MAGIC, at + 1)) >= 0:
-                header = parse_header(window.view(position + at, HEADER_BYTES))
-                if isinstance(header, FrameHeader) and header.salt == self.run.salt and header.sequence > self.expected:
-                    return header.sequence
-            if len(data) < _WINDOW:
-                return None
-            position += len(data) - len(MAGIC) + 1
+        for header in headers_from(self.storage, self.segment, self.offset + 1):
+            if header.salt == self.run.salt and header.sequence > self.expected:
+                return header.sequence
         return None
+
+
+def headers_from(storage: Storage, name: str, position: int) -> Iterator[FrameHeader]:
+    """Iterate over all that looks like a whole frame header in the rest of a file, at any offset."""
+    window = _Window(storage, name)
+    while chunk := window.view(position, _WINDOW):
+        data, at = bytes(chunk), -1
+        while (at := data.find(MAGIC, at + 1)) >= 0:
+            header = parse_header(window.view(position + at, HEADER_BYTES))
+            if isinstance(header, FrameHeader):
+                yield header
+        if len(data) < _WINDOW:
+            return
+        position += len(data) - len(MAGIC) + 1

@@ -69,10 +69,13 @@ class Storage(Protocol):
         """Cut the file to `size` bytes."""
 
     def sync(self, name: str) -> None:
-        """Return when everything written to the file is on the device."""
+        """Return when everything written to the file is on the device. After an error, some of it may never be."""
 
     def lock(self) -> None:
-        """Become the only writer, or raise `LogLockedError`."""
+        """Become the only writer, or raise `LogLockedError`. The names of the files that are there are now durable."""
+
+    def boot(self) -> int:
+        """Return a number that is another one after any power failure, or 0 if nobody can tell."""
 
     def close(self) -> None:
         """Release the lock and all handles. Idempotent."""
@@ -184,6 +187,9 @@ class DirectoryStorage:
         handle = os.open(target, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A writer that was killed may have made a file and not yet synced its folder.
+            for folder in (self.path, *(entry for entry in self.path.iterdir() if entry.is_dir())):
+                _sync_folder(folder)
         except BlockingIOError:
             holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip() or "someone unknown"
             os.close(handle)
@@ -193,9 +199,19 @@ class DirectoryStorage:
                 f"{self.path} is being written by {who}; a run has one writer. "
                 f"{'Stop that bus first' if mine else 'End that process first'}; reading (mmsb.replay) needs no lock."
             ) from None
+        except BaseException:
+            os.close(handle)
+            raise
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         self._lock = handle
+
+    def boot(self) -> int:
+        """Return half of the kernel's boot id."""
+        try:
+            return int(Path("/proc/sys/kernel/random/boot_id").read_text().replace("-", "")[:16], 16)
+        except (OSError, ValueError):
+            return 0  # no Linux
 
     def close(self) -> None:
         """Release the lock and all handles."""
@@ -299,6 +315,10 @@ class MemoryStorage:
         if self._locked:
             raise LogLockedError("this MemoryStorage is being written by another log of this process; close that first")
         self._locked = True
+
+    def boot(self) -> int:
+        """Return always the same: nothing in memory outlives a power failure."""
+        return 1
 
     def close(self) -> None:
         """Release the lock; the files stay."""

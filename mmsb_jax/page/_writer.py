@@ -55,6 +55,7 @@ class FrameWriter:
         self.durable, self.slot = at.sequence, at.slot
         self.unsynced = self.bytes = self.frames = self.rows = self.syncs = 0
         self.synced_at, self.mark_synced = time.monotonic(), True
+        self.boot = storage.boot()
         self.failed: str | None = None
         self.closed = False
 
@@ -67,13 +68,14 @@ class FrameWriter:
         self.storage.publish(RUN_FILE, self.run.to_json())
 
     def _create_empty(self, name: str) -> None:
-        if self.storage.exists(name):  # left by a creation that was interrupted
-            self.storage.truncate(name, 0)
-        else:
-            self.storage.create(name)
+        if self.storage.exists(name):  # left by an attempt that failed, and its name may not be durable
+            self.storage.remove(name)
+        self.storage.create(name)
 
     def resume(self, recorded_environment: dict[str, str]) -> None:
         """Vouch for what recovery found, and say so if the run goes on in another environment."""
+        self.mark_synced = False  # a killed writer left it in the page cache alone, perhaps; only one slot may be
+        self._sync_mark()
         self._mark()
         self._sync_mark()
         if self.end and self.environment != recorded_environment:
@@ -92,10 +94,8 @@ class FrameWriter:
     ) -> int:
         """Write one frame and return its sequence number. After an `OSError` the log ends where it ended before."""
         if self.end == 0 or self.end >= self.options.segment_bytes:
-            self._start_segment()
-        # Judged by what the segment holds, so that a table which a crash or a full disk took away is made up for.
-        if len(self.names) > 1 and self.sequence == segment_start(self.segment):
-            self._put(FrameKind.NAMES, encode_names(0, list(self.names)), self.tick)
+            self._start_segment(time_ns)
+        self._put_names()
         return self._put(kind, batch, tick, flags, digest, intent, time_ns)
 
     def sync_if_due(self) -> None:
@@ -173,27 +173,38 @@ class FrameWriter:
         self.frames += 1
 
     def _take_back(self, why: BaseException) -> None:
+        """Cut off what was written of a frame; durably, or a power failure might bring it back over a later one."""
         try:
             self.storage.truncate(self.segment, self.end)
+            self.storage.sync(self.segment)
         except OSError as worse:
             self._fail("a commit failed half-way and could not be taken back", worse)
         if isinstance(why, OSError):
             what = "could not write a commit: it is not in the log, all before it are. Mend the cause and commit again"
             raise failure(self.storage, what, why) from why
 
-    def _start_segment(self) -> None:
-        """Begin a segment with its header. `append` puts the names so far behind it, so it is readable by itself."""
+    def _start_segment(self, time_ns: int | None = None) -> None:
+        """Begin a segment with its header. `append` puts the names so far behind it, so it is readable by itself.
+
+        The header has the time of the commit that it is begun for: a moment is looked for by the segments' headers.
+        """
         if self.end:
             # A torn frame is a tail only in the last segment, so this one has to be whole before there is another.
+            self._put_names()
             self._sync_data()
             name = segment_name(self.sequence + 1)
             try:
-                self.storage.create(name)
+                self._create_empty(name)
             except OSError as why:
                 what = f"could not begin {name}: this commit is not in the log, all before it are"
                 raise failure(self.storage, what, why) from why
             self.segment, self.end = name, 0
-        self._put(FrameKind.HEADER, encode_header(self.environment), self.tick)
+        self._put(FrameKind.HEADER, encode_header(self.environment), self.tick, time_ns=time_ns)
+
+    def _put_names(self) -> None:
+        # Judged by what the segment holds, so that a table which a crash or a full disk took away is made up for.
+        if len(self.names) > 1 and self.sequence == segment_start(self.segment):
+            self._put(FrameKind.NAMES, encode_names(0, list(self.names)), self.tick)
 
     def _sync_data(self) -> None:
         if self.durable == self.sequence:
@@ -209,10 +220,11 @@ class FrameWriter:
         """Say what is durable. The mark itself becomes so before the next sync, so it lags by one at most."""
         if not self.storage.exists(MARK):
             return  # only while a run is being created
-        self.slot = 1 - self.slot
-        mark = Mark(self.durable, segment_start(self.segment), self.end)
-        self._try(lambda: write_mark(self.storage, mark, self.run.salt, self.slot), "could not write its mark")
+        slot = 1 - self.slot
+        mark = Mark(self.durable, segment_start(self.segment), self.end, self.boot)
         self.mark_synced = False
+        self._try(lambda: write_mark(self.storage, mark, self.run.salt, slot), "could not write its mark")
+        self.slot = slot  # not before: the slot that is whole must not be the next one to be written
 
     def _sync_mark(self) -> None:
         if not self.mark_synced:
