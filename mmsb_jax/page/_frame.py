@@ -7,11 +7,13 @@ import struct
 from enum import IntEnum
 from typing import NamedTuple
 
+import numpy as np
 from crc32c import crc32c
 
 __all__ = [
     "DIGEST",
     "FORMAT_VERSION",
+    "HEADERS",
     "HEADER_BYTES",
     "MAGIC",
     "MASKED",
@@ -49,6 +51,16 @@ class FrameKind(IntEnum):
     PAGES = 4
     EDGES = 5
 
+
+HEADERS = np.dtype(
+    {
+        "names": ["magic", "version", "kind", "flags", "sequence", "time_ns", "body_bytes", "tick", "intent"]
+        + ["digest_low", "digest_high", "rows", "salt", "body_crc", "crc"],
+        "formats": ["S4", "<u2", "u1", "u1", *["<u8"] * 3, *["<u4"] * 8],
+    }
+)
+"""The bytes of many headers as one array."""
+assert HEADERS.itemsize == HEADER_BYTES
 
 _KINDS = {int(kind): kind for kind in FrameKind}
 
