@@ -11,7 +11,7 @@ from ._catalog import Page
 from ._errors import *  # noqa: F403
 from .bus import Bus, start
 from .graph import EdgeKind, ShadowPageGraph
-from .page import DeltaBatch, apply, diff, digest, merge, replay
+from .page import DeltaBatch, Run, apply, diff, digest, merge, open_run, replay
 from .physical import Paging, State, as_words, from_words
 from .propagation import Rule, RuleGraph, SparseMatrix, Term, closure, matmul, propagate, tick
 
@@ -25,6 +25,7 @@ __all__ = [
     "Paging",
     "Rule",
     "RuleGraph",
+    "Run",
     "ShadowPageGraph",
     "SparseMatrix",
     "State",
@@ -38,6 +39,7 @@ __all__ = [
     "graph",
     "matmul",
     "merge",
+    "open_run",
     "page",
     "physical",
     "propagate",

@@ -17,7 +17,7 @@ from ._errors import InvalidArgumentError
 from ._opening import open_session
 from ._session import Session
 from .graph import ShadowPageGraph
-from .page import DeltaBatch, Frame, PageRecord, SyncMode, read_frames, replay
+from .page import DeltaBatch, Frame, PageRecord, Run, SyncMode, open_run, read_frames, replay
 from .physical import State
 from .propagation import Rule, RuleGraph, WaveReport
 from .utility import BusStats
@@ -129,6 +129,11 @@ class Bus(Session):
         """The state at an earlier tick, or now, from the log; also for a bus in memory. See `mmsb.replay`."""
         self._check_open()
         return replay(self._log.place, tick=tick)
+
+    def history(self) -> Run:
+        """The past of this bus up to now, also for a bus in memory: any moment, what changed, who did it."""
+        self._check_open()
+        return open_run(self._log.place)
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
         """What the log holds, frame by frame, from a sequence number on. See `mmsb.page.read_frames` for an example."""

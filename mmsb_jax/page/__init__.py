@@ -5,46 +5,69 @@ Deltas with `apply`, `merge`, `diff` and `digest` are pure functions. The transa
 """
 
 from ._apply import apply, diff, rejected, settle
+from ._catalog_file import CheckpointCatalog
 from ._changes import PageChanges
+from ._checkpoint import Checkpoint, Loaded, Newest, checkpoints, open_checkpoint
+from ._checkpoint import load_newest as load_newest_checkpoint
+from ._checkpoint import newest as newest_checkpoint
+from ._checkpoint_write import remove_checkpoint, write_checkpoint
 from ._delta import DeltaBatch, merge, pack_mask, unpack_mask
 from ._digest import digest, digest_change
 from ._frame import FrameKind
 from ._log import TransactionLog
+from ._manifest import CheckpointInfo
 from ._records import EdgeRecords, PageRecord, schema_of
 from ._replay import Replayed
 from ._replay import replay as replay_log
 from ._restore import replay, verified_state
+from ._run import Run, open_run
 from ._scan import Frame, read_frames
+from ._snapshot import Snapshot, snapshot_of
 from ._storage import DirectoryStorage, MemoryStorage, Storage
 from ._target import CatalogEvent
 from ._writer import SyncMode
 
 __all__ = [
     "CatalogEvent",
+    "Checkpoint",
+    "CheckpointCatalog",
+    "CheckpointInfo",
     "DeltaBatch",
     "DirectoryStorage",
     "EdgeRecords",
     "Frame",
     "FrameKind",
+    "Loaded",
     "MemoryStorage",
+    "Newest",
     "PageChanges",
     "PageRecord",
     "Replayed",
+    "Run",
+    "Snapshot",
     "Storage",
     "SyncMode",
     "TransactionLog",
     "apply",
+    "checkpoints",
     "diff",
     "digest",
     "digest_change",
+    "load_newest_checkpoint",
     "merge",
+    "newest_checkpoint",
+    "open_checkpoint",
+    "open_run",
     "pack_mask",
     "read_frames",
     "rejected",
+    "remove_checkpoint",
     "replay",
     "replay_log",
     "schema_of",
     "settle",
+    "snapshot_of",
     "unpack_mask",
     "verified_state",
+    "write_checkpoint",
 ]

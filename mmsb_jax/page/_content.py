@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt32
+from jaxtyping import Bool, Int32, Int64, UInt32
 
 from .._errors import PageNotFoundError
 from ..physical import Leaf, Paging
+from ._changes import PageChanges
 from ._records import PageRecord
 
 __all__ = ["Content", "Part"]
@@ -32,6 +33,14 @@ class Part:
     leaf: Leaf
     member: int | None = None
 
+    def written_by(self, changes: PageChanges, page_words: int) -> Bool[np.ndarray, " n"]:
+        """Which rows set words of this part, rather than others of a page that it shares."""
+        bits = changes.bits(page_words)
+        if bits is None or len(self.ids) != 1:
+            return np.isin(changes.page, self.ids)
+        own = bits[:, self.leaf.offset : self.leaf.offset + self.leaf.words]
+        return (changes.page == self.ids[0]) & own.any(axis=1)
+
     def words(self, rows: UInt32[np.ndarray, "k W"]) -> UInt32[np.ndarray, " words"]:
         """The words of the part, from the rows of its pages."""
         return rows.reshape(-1)[self.leaf.offset : self.leaf.offset + self.leaf.words]
@@ -48,7 +57,7 @@ class Part:
         return 1, 4 // self.leaf.dtype.itemsize
 
     def by_element(self, values: np.ndarray) -> np.ndarray:
-        """One value per word of the part as one per element, in the part's shape: the greatest of an element's words."""
+        """One value per word of the part as one per element, in the part's shape: its words' greatest."""
         words, elements = self.per_element
         flat = np.repeat(values, elements) if elements > 1 else values.reshape(-1, words).max(axis=1)
         return flat[: self.leaf.size].reshape(self.leaf.shape)
@@ -56,9 +65,8 @@ class Part:
     def differs(self, old: UInt32[np.ndarray, " words"], new: UInt32[np.ndarray, " words"]) -> Int64[np.ndarray, " n"]:
         """Which elements differ in their bits, by flat index."""
         width = max(1, 4 * self.per_element[0] // self.per_element[1])
-        unlike = (np.ascontiguousarray(old).view(np.uint8) != np.ascontiguousarray(new).view(np.uint8)).reshape(
-            -1, width
-        )
+        before, after = (np.ascontiguousarray(words).view(np.uint8) for words in (old, new))
+        unlike = (before != after).reshape(-1, width)
         return np.flatnonzero(unlike.any(axis=1)[: self.leaf.size])
 
 

@@ -1,0 +1,113 @@
+"""Who last wrote each element: epoch, source, intent, as the log tells it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int64, UInt32
+
+from ._body import Frame
+from ._changes import PageChanges
+from ._content import Part
+
+__all__ = ["Blame", "Write", "blame"]
+
+_SHOWN = 12
+
+
+class Write(NamedTuple):
+    """One commit that wrote something. `epoch` is its tick; for a commit of many ticks, that of the row.
+
+    >>> Write(12, "api", "set up", 1_700_000_000_000_000_000).time.year
+    2023
+    """
+
+    epoch: int
+    source: str
+    intent: str
+    time_ns: int
+
+    @property
+    def time(self) -> datetime:
+        """When it was committed, in UTC."""
+        return datetime.fromtimestamp(self.time_ns / 1e9, UTC)
+
+
+@dataclass(frozen=True, eq=False)
+class Blame:
+    """Who last wrote each element of a leaf or page. Prints as a table. See `Run.blame` for an example."""
+
+    name: str
+    """The leaf's tree path, or the page's name."""
+    member: int | None
+    """Of an ensemble, the member; None otherwise."""
+    number: Int64[np.ndarray, "..."]
+    """Index into `writes` for every element, in the part's shape; -1: never written, still zero."""
+    writes: tuple[Write, ...]
+    """The commits that wrote something which is still there, oldest first."""
+
+    @property
+    def epoch(self) -> Int64[np.ndarray, "..."]:
+        """The epoch of the last write of every element; -1 for never."""
+        epochs = np.array([write.epoch for write in self.writes] + [-1], np.int64)
+        return np.asarray(epochs[self.number])
+
+    def at(self, *index: int) -> Write | None:
+        """The last write of one element; None when it was never written."""
+        number = int(self.number[index])
+        return None if number < 0 else self.writes[number]
+
+    def __str__(self) -> str:
+        of = "" if self.member is None else f" of member {self.member}"
+        lines = [f"{self.name}{of}", f"{'epoch':>10}  {'elements':>12}  source / intent"]
+        counts = np.bincount(self.number.reshape(-1) + 1, minlength=len(self.writes) + 1)
+        shown = [i for i in reversed(range(len(self.writes))) if counts[i + 1]]
+        for i in shown[:_SHOWN]:
+            write = self.writes[i]
+            why = f" / {write.intent}" if write.intent else ""
+            lines.append(f"{write.epoch:>10}  {counts[i + 1]:>12,}  {write.source}{why}")
+        if older := shown[_SHOWN:]:
+            lines.append(f"{'…':>10}  {int(sum(counts[i + 1] for i in older)):>12,}  in {len(older)} older commits")
+        if counts[0]:
+            lines.append(f"{'never':>10}  {counts[0]:>12,}")
+        return "\n".join(lines)
+
+
+def blame(part: Part, page_words: int, rows: Iterable[tuple[Frame, PageChanges]], names: Sequence[str]) -> Blame:
+    """Go through the rows that touch a part, oldest first; the last writer of a word is to blame for it."""
+    pages = len(part.ids)
+    row_of_page = {int(page): row for row, page in enumerate(part.ids)}
+    last: UInt32[np.ndarray, "k W"] = np.zeros((pages, page_words), np.uint32)  # 0: never; else index + 1
+    writes: list[Write] = []
+    for frame, changes in rows:
+        _enter(frame, changes, row_of_page, last, writes, names)
+    number = part.by_element(part.words(last)).astype(np.int64) - 1
+    used, dense = np.unique(number[number >= 0], return_inverse=True)
+    order = np.array(number)
+    order[number >= 0] = dense  # numbers of the writes that are left, without gaps
+    return Blame(part.name, part.member, order, tuple(writes[i] for i in used.tolist()))
+
+
+def _enter(
+    frame: Frame,
+    changes: PageChanges,
+    row_of_page: dict[int, int],
+    last: UInt32[np.ndarray, "k W"],
+    writes: list[Write],
+    names: Sequence[str],
+) -> None:
+    masks = changes.bits(last.shape[1])
+    ticks = np.full(len(changes), frame.tick) if changes.tick is None else changes.tick
+    known: dict[tuple[int, int], int] = {}
+    for row, (page, source, tick) in enumerate(
+        zip(changes.page.tolist(), changes.source.tolist(), ticks.tolist(), strict=True)
+    ):
+        if (tick, source) not in known:
+            writes.append(Write(tick, names[source], names[frame.intent], frame.time_ns))
+            known[tick, source] = len(writes)
+        if masks is None:
+            last[row_of_page[page]] = known[tick, source]
+        else:
+            last[row_of_page[page], masks[row]] = known[tick, source]
