@@ -6,6 +6,8 @@ A message says what was passed, what is needed and how to mend it.
 __all__ = [
     "BusClosedError",
     "CapacityError",
+    "CheckpointFailedError",
+    "CorruptCheckpointError",
     "CorruptLogError",
     "GraphCycleError",
     "InvalidArgumentError",
@@ -84,6 +86,21 @@ class CorruptLogError(MMSBError, ValueError):
         super().__init__(
             f"{file}, byte {offset}: {reason}. The log can't be trusted beyond this point; "
             "restore the file from a copy, or read the run up to the last commit before it."
+        )
+        self.file, self.offset, self.reason = file, offset, reason
+
+
+class CheckpointFailedError(MMSBError, OSError):
+    """A checkpoint couldn't be written; the log and the checkpoints before are as they were."""
+
+
+class CorruptCheckpointError(MMSBError, ValueError):
+    """A checkpoint is damaged, or isn't one of this log. `file`, `offset` and `reason` say where and how."""
+
+    def __init__(self, file: str, offset: int, reason: str) -> None:
+        super().__init__(
+            f"{file}, byte {offset}: {reason}. This checkpoint can't be used; "
+            "an older one, or the log from its beginning, leads to the same state."
         )
         self.file, self.offset, self.reason = file, offset, reason
 

@@ -5,7 +5,8 @@ import fcntl
 import mmap
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from .._errors import InvalidTypeError, LogLockedError, LogNotFoundError
 
-__all__ = ["DirectoryStorage", "MemoryStorage", "Place", "Storage", "as_storage"]
+__all__ = ["DirectoryStorage", "MemoryStorage", "Place", "Storage", "as_storage", "opened"]
 
 LOCK = "log/lock"
 
@@ -373,3 +374,14 @@ def as_storage(place: Place, *, must_exist: bool = False) -> Storage:
             f"{path} {what}; a run is a directory with run.json in it. Check the path, or create it first."
         )
     return DirectoryStorage(path)
+
+
+@contextmanager
+def opened(place: Place) -> Iterator[Storage]:
+    """Give the storage for an existing run; one that is made here is closed at the end."""
+    storage = as_storage(place, must_exist=True)
+    try:
+        yield storage
+    finally:
+        if storage is not place:
+            storage.close()
