@@ -53,11 +53,9 @@ class FrameKind(IntEnum):
 
 
 HEADERS = np.dtype(
-    {
-        "names": ["magic", "version", "kind", "flags", "sequence", "time_ns", "body_bytes", "tick", "intent"]
-        + ["digest_low", "digest_high", "rows", "salt", "body_crc", "crc"],
-        "formats": ["S4", "<u2", "u1", "u1", *["<u8"] * 3, *["<u4"] * 8],
-    }
+    [("magic", "S4"), ("version", "<u2"), ("kind", "u1"), ("flags", "u1")]
+    + [(name, "<u8") for name in ("sequence", "time_ns", "body_bytes")]
+    + [(name, "<u4") for name in ("tick", "intent", "digest_low", "digest_high", "rows", "salt", "body_crc", "crc")]
 )
 """The bytes of many headers as one array."""
 assert HEADERS.itemsize == HEADER_BYTES

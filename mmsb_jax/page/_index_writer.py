@@ -17,7 +17,10 @@ from ._scan import LogScanner
 from ._segments import segment_start, segments
 from ._storage import Storage
 
-__all__ = ["IndexWriter", "deleted_pages", "scan_stretch"]
+__all__ = ["Held", "IndexWriter", "deleted_pages", "scan_stretch"]
+
+Held = PageChanges | Int32[np.ndarray, " p"] | None
+"""What an index is told of a frame's body: rows, or deleted pages."""
 
 
 def deleted_pages(records: Sequence[PageRecord]) -> Int32[np.ndarray, " p"]:
@@ -44,7 +47,7 @@ def scan_stretch(
     return stretch, scanner
 
 
-def _held(frame: Frame) -> PageChanges | Int32[np.ndarray, " p"] | None:
+def _held(frame: Frame) -> Held:
     if frame.header.kind == FrameKind.CHANGES:
         return frame.changes()
     return deleted_pages(frame.pages()) if frame.header.kind == FrameKind.PAGES else None
@@ -66,7 +69,7 @@ class IndexWriter:
         """The next frame will be number `first`, at a byte of this segment."""
         self._segment, self._first, self._builder = segment, first, StretchBuilder(offset)
 
-    def add(self, header: bytes, held: PageChanges | Int32[np.ndarray, " p"] | None) -> None:
+    def add(self, header: bytes, held: Held) -> None:
         """A frame was written: its header, and the rows or the deleted pages in it."""
         self._builder.add(header, held)
 

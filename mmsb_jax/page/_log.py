@@ -13,6 +13,7 @@ from ._changes import PageChanges, encode_changes, fault_in_changes
 from ._fingerprint import environment_fingerprint
 from ._frame import MASKED, TICKS, FrameKind
 from ._identity import RUN_FILE, RunIdentity, read_identity
+from ._index_writer import Held, deleted_pages
 from ._records import EdgeRecords, PageRecord, encode_edges, encode_names, encode_pages, fault_in_edges, fault_in_pages
 from ._recovery import Recovered, recover
 from ._scan import headers_from, read_frames
@@ -251,7 +252,7 @@ class TransactionLog:
             _check_range("the last row's tick", int(changes.tick[-1]), 0, tick + 1)
         batch = encode_changes(changes, run.page_words)
         flags = (0 if changes.mask is None else MASKED) | (0 if changes.tick is None else TICKS)
-        return self._commit(FrameKind.CHANGES, batch, tick, flags, digest, intent, time_ns)
+        return self._commit(FrameKind.CHANGES, batch, tick, flags, digest, intent, time_ns, changes)
 
     def append_pages(
         self,
@@ -265,7 +266,8 @@ class TransactionLog:
         """Commit made and deleted pages as one frame; arguments, result and errors are those of `append_changes`."""
         if fault := fault_in_pages(records, self._writer.run.capacity):
             raise InvalidArgumentError(f"page records at tick {tick}: {fault}")
-        return self._commit(FrameKind.PAGES, encode_pages(records), tick, 0, digest, intent, time_ns)
+        held = deleted_pages(records)
+        return self._commit(FrameKind.PAGES, encode_pages(records), tick, 0, digest, intent, time_ns, held)
 
     def append_edges(
         self,
@@ -279,7 +281,7 @@ class TransactionLog:
         """Commit added and removed edges as one frame; arguments, result and errors are those of `append_changes`."""
         if fault := fault_in_edges(edges, self._writer.run.capacity):
             raise InvalidArgumentError(f"edges at tick {tick}: {fault}")
-        return self._commit(FrameKind.EDGES, encode_edges(edges), tick, 0, digest, intent, time_ns)
+        return self._commit(FrameKind.EDGES, encode_edges(edges), tick, 0, digest, intent, time_ns, None)
 
     def sync(self) -> None:
         """Return when all commits, and the mark that vouches for them, are on the device."""
@@ -307,6 +309,7 @@ class TransactionLog:
         digest: tuple[int, int] | None,
         intent: str | None,
         time_ns: int | None,
+        held: Held,
     ) -> int:
         writer = self._writer
         writer.check_usable()
@@ -315,7 +318,9 @@ class TransactionLog:
         for lane in digest or ():
             _check_range("digest", lane, 0, 2**32)
         intent_id = self.name_id(intent) if intent else 0
-        sequence = writer.append(kind, batch, tick, flags=flags, digest=digest, intent=intent_id, time_ns=time_ns)
+        sequence = writer.append(
+            kind, batch, tick, flags=flags, digest=digest, intent=intent_id, time_ns=time_ns, held=held
+        )
         writer.sync_if_due()
         return sequence
 

@@ -10,6 +10,7 @@ from crc32c import crc32c
 from .._errors import BusClosedError, InvalidArgumentError, LogFailedError
 from ._frame import DIGEST, FORMAT_VERSION, FrameHeader, FrameKind, pack_header
 from ._identity import MARK, RUN_FILE, Mark, RunIdentity, write_mark
+from ._index_writer import Held, IndexWriter
 from ._records import encode_header, encode_names
 from ._recovery import Recovered
 from ._segments import segment_name, segment_start
@@ -58,6 +59,8 @@ class FrameWriter:
         self.boot = storage.boot()
         self.failed: str | None = None
         self.closed = False
+        self.index = IndexWriter(storage, run)
+        self.index.begin(self.segment, self.sequence + 1, self.end)
 
     def begin_run(self) -> None:
         """Write everything a run consists of; `run.json` last, since it is what makes a directory a run."""
@@ -91,12 +94,16 @@ class FrameWriter:
         digest: tuple[int, int] | None = None,
         intent: int = 0,
         time_ns: int | None = None,
+        held: Held = None,
     ) -> int:
-        """Write one frame and return its sequence number. After an `OSError` the log ends where it ended before."""
+        """Write one frame and return its sequence number; `held` is what the index needs to know of it.
+
+        After an `OSError` the log ends where it ended before.
+        """
         if self.end == 0 or self.end >= self.options.segment_bytes:
             self._start_segment(time_ns)
         self._put_names()
-        return self._put(kind, batch, tick, flags, digest, intent, time_ns)
+        return self._put(kind, batch, tick, flags, digest, intent, time_ns, held)
 
     def sync_if_due(self) -> None:
         """Sync when the mode asks for it."""
@@ -118,6 +125,7 @@ class FrameWriter:
         try:
             if self.failed is None:
                 self.sync()
+                self.index.write(len(self.names), sealed=False)
         finally:
             self.storage.close()
 
@@ -137,6 +145,7 @@ class FrameWriter:
         digest: tuple[int, int] | None = None,
         intent: int = 0,
         time_ns: int | None = None,
+        held: Held = None,
     ) -> int:
         body = memoryview(batch.serialize())
         low, high = digest or (0, 0)
@@ -155,9 +164,11 @@ class FrameWriter:
             self.run.salt,
             crc32c(body),
         )
-        self._write(pack_header(header), body)
+        packed = pack_header(header)
+        self._write(packed, body)
         self.sequence, self.tick = header.sequence, tick
         self.rows += header.rows
+        self.index.add(packed, held)
         return header.sequence
 
     def _write(self, header: bytes, body: memoryview) -> None:
@@ -192,6 +203,7 @@ class FrameWriter:
             # A torn frame is a tail only in the last segment, so this one has to be whole before there is another.
             self._put_names()
             self._sync_data()
+            self.index.write(len(self.names), sealed=True)
             name = segment_name(self.sequence + 1)
             try:
                 self._create_empty(name)
@@ -199,6 +211,7 @@ class FrameWriter:
                 what = f"could not begin {name}: this commit is not in the log, all before it are"
                 raise failure(self.storage, what, why) from why
             self.segment, self.end = name, 0
+        self.index.begin(self.segment, self.sequence + 1, 0)
         self._put(FrameKind.HEADER, encode_header(self.environment), self.tick, time_ns=time_ns)
 
     def _put_names(self) -> None:
