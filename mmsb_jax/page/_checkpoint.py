@@ -112,13 +112,13 @@ class Checkpoint:
 
     def load(self) -> Snapshot:
         """Return everything, in new arrays that may be written to."""
-        pages = np.zeros((self.capacity, self.page_words), np.uint32)
-        epoch = np.zeros(self.capacity, np.uint32)
+        catalog = self.catalog
+        pages, epoch = np.zeros((self.capacity, self.page_words), np.uint32), np.zeros(self.capacity, np.uint32)
         for index, part in self._parts.items():
             first, count, _ = self.layout.shape(index)
             pages[first : first + count] = part.pages()
             epoch[first : first + count] = part.epochs()
-        return Snapshot(pages, epoch, self.tick, self.sequence, self.digest, *self.catalog)
+        return Snapshot(pages, epoch, self.tick, self.sequence, self.digest, *catalog)
 
     def part_with(
         self, index: int, pages: UInt32[np.ndarray, "n W"], epoch: UInt32[np.ndarray, " n"]
@@ -211,7 +211,7 @@ def open_checkpoint(place: Place, info: CheckpointInfo) -> Checkpoint:
     """
     with opened(place) as storage:
         run, manifest = read_identity(storage), read_manifest(storage, info)
-        fault = fault_in_position(storage, run, manifest.position)
+        fault = fault_in_position(storage, run, manifest.position, manifest.tick)
         if (manifest.run_id, *manifest.layout[:2]) != (run.run_id, run.capacity, run.page_words):
             fault = f"it belongs to run {manifest.run_id}, not to {run.run_id}"
         if fault:

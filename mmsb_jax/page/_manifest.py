@@ -162,9 +162,9 @@ def parse_manifest(file: str, data: memoryview) -> Manifest:
 
 
 def _manifest(values: Any) -> Manifest:
-    if (values["format"], values["version"], values["block_bytes"]) != (_FORMAT, _VERSION, BLOCK_BYTES):
-        found = f"{values['format']!r} version {values['version']!r} in blocks of {values['block_bytes']!r}"
-        raise ValueError(f"it is {found}, but this mmsb_jax reads {_FORMAT!r} version {_VERSION} of {BLOCK_BYTES}")
+    found = (values["format"], _number(values, "version", 2**31), _number(values, "block_bytes", 2**31))
+    if found != (_FORMAT, _VERSION, BLOCK_BYTES):
+        raise ValueError(f"format, version and block size are {found}; this mmsb_jax reads version {_VERSION}")
     log, catalog = values["log"], values["catalog"]
     position = LogPosition(*(_number(log, key, 2**63) for key in LogPosition._fields))
     digest = values["digest"]
@@ -183,6 +183,8 @@ def _manifest(values: Any) -> Manifest:
 
 
 def _parts(entries: Any, layout: PartLayout) -> dict[int, PartEntry]:
+    if not isinstance(entries, list):
+        raise ValueError(f"the parts are {type(entries).__name__}, not a list")
     parts: dict[int, PartEntry] = {}
     for entry in entries:
         index = _number(entry, "index", layout.parts)

@@ -11,6 +11,7 @@ from ._storage import Storage
 __all__ = ["LogPosition", "fault_in_position", "position_behind"]
 
 _WINDOW = 1 << 18
+_NUMBERS = struct.Struct("<8xQ8xQ")  # of a header: the frame's number and the length of its body
 
 
 class LogPosition(NamedTuple):
@@ -31,31 +32,34 @@ class LogPosition(NamedTuple):
 def position_behind(storage: Storage, run: RunIdentity, sequence: int) -> LogPosition | None:
     """Return the place behind a frame, or None when the log doesn't hold it. Walks along the headers of one segment."""
     name = max((name for name in segments(storage) if segment_start(name) <= sequence), default=None)
-    begin, base, window = 0, 0, memoryview(b"")
-    while name is not None:
-        if begin + HEADER_BYTES > base + len(window):
-            base, window = begin, storage.read(name, begin, _WINDOW)
-        data = window[begin - base : begin - base + HEADER_BYTES]
-        header = parse_header(data)
-        if isinstance(header, str) or header.salt != run.salt or header.sequence > sequence:
+    if name is None:
+        return None
+    begin, start, window = 0, 0, memoryview(b"")
+    while True:
+        if begin + HEADER_BYTES > start + len(window):
+            start, window = begin, storage.read(name, begin, _WINDOW)
+        header = window[begin - start : begin - start + HEADER_BYTES]
+        if len(header) < HEADER_BYTES:
             return None
-        end = begin + HEADER_BYTES + header.body_bytes
-        if header.sequence == sequence:
-            there = storage.size(name) >= end
-            return LogPosition(sequence, segment_start(name), begin, end, _crc(data)) if there else None
+        found, body_bytes = _NUMBERS.unpack_from(header)
+        end = begin + HEADER_BYTES + body_bytes
+        if found >= sequence:  # only this header is checked: a wrong one on the way leads nowhere
+            there = _is_header_of(header, run, sequence) and storage.size(name) >= end
+            return LogPosition(sequence, segment_start(name), begin, end, _crc(header)) if there else None
         begin = end
-    return None
 
 
-def fault_in_position(storage: Storage, run: RunIdentity, position: LogPosition) -> str | None:
+def fault_in_position(storage: Storage, run: RunIdentity, position: LogPosition, tick: int) -> str | None:
     """Return why the log as it is now does not lead through a position that it once led through, or None if it does.
 
-    Of a log that was compacted up to this very frame nothing but what follows can be seen.
+    Of a frame up to which the log was compacted, the log itself has the number and the tick alone.
     """
-    sequence, merged = position.sequence, read_base(storage, run.salt).merged
-    if sequence < merged:
-        return f"it stands behind frame {sequence}, but the log was compacted up to frame {merged}"
-    if sequence == merged or _is_there(storage, run, position):
+    sequence, base = position.sequence, read_base(storage, run.salt)
+    if sequence < base.merged:
+        return f"it stands behind frame {sequence}, but the log was compacted up to frame {base.merged}"
+    if sequence == base.merged:
+        return None if tick == base.tick else f"it is of tick {tick}, but frame {sequence} was of tick {base.tick}"
+    if _is_there(storage, run, position):
         return None
     found = position_behind(storage, run, sequence)  # compaction moves frames to another segment
     if found is None:
@@ -70,12 +74,12 @@ def _is_there(storage: Storage, run: RunIdentity, position: LogPosition) -> bool
     if name not in segments(storage) or storage.size(name) < position.end:
         return False
     data = storage.read(name, position.begin, HEADER_BYTES)
+    return _is_header_of(data, run, position.sequence) and _crc(data) == position.header_crc
+
+
+def _is_header_of(data: memoryview, run: RunIdentity, sequence: int) -> bool:
     header = parse_header(data)
-    return isinstance(header, FrameHeader) and (header.sequence, header.salt, _crc(data)) == (
-        position.sequence,
-        run.salt,
-        position.header_crc,
-    )
+    return isinstance(header, FrameHeader) and (header.sequence, header.salt) == (sequence, run.salt)
 
 
 def _crc(header: memoryview) -> int:
