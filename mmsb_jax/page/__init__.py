@@ -7,6 +7,7 @@ Deltas with `apply`, `merge`, `diff` and `digest` are pure functions. The transa
 from ._apply import apply, diff, rejected, settle
 from ._catalog_file import CheckpointCatalog
 from ._changes import PageChanges
+from ._compact import Compacted
 from ._checkpoint import Checkpoint, Loaded, Newest, checkpoints, open_checkpoint
 from ._checkpoint import load_newest as load_newest_checkpoint
 from ._checkpoint import newest as newest_checkpoint
@@ -29,6 +30,7 @@ from ._writer import SyncMode
 
 __all__ = [
     "CatalogEvent",
+    "Compacted",
     "Checkpoint",
     "CheckpointCatalog",
     "CheckpointInfo",

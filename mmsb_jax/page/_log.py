@@ -10,10 +10,11 @@ import pyarrow as pa
 
 from .._errors import InvalidArgumentError, InvalidDeltaError, MMSBError
 from ._changes import PageChanges, encode_changes, fault_in_changes
+from ._compact import Compacted, compact_segments, sweep
 from ._fingerprint import environment_fingerprint
 from ._frame import MASKED, TICKS, FrameKind
 from ._identity import RUN_FILE, RunIdentity, read_identity
-from ._index_writer import Held, deleted_pages
+from ._index import Held, deleted_pages
 from ._records import EdgeRecords, PageRecord, encode_edges, encode_names, encode_pages, fault_in_edges, fault_in_pages
 from ._recovery import Recovered, recover
 from ._scan import headers_from, read_frames
@@ -136,6 +137,8 @@ class TransactionLog:
         try:
             if start is not None:
                 _refuse_existing(storage)  # again, now that nobody else can be creating one
+            if start is None:
+                sweep(storage)
             at = start or recover(storage, run)
             writer = FrameWriter(storage, run, at, options, environment)
             if start is not None:
@@ -282,6 +285,36 @@ class TransactionLog:
         if fault := fault_in_edges(edges, self._writer.run.capacity):
             raise InvalidArgumentError(f"edges at tick {tick}: {fault}")
         return self._commit(FrameKind.EDGES, encode_edges(edges), tick, 0, digest, intent, time_ns, None)
+
+    def compact(self, before: int) -> Compacted:
+        """Merge all commits before a tick into one that holds a row a page; every later one stays as it is.
+
+        What was merged can no longer be read: neither the states in between, nor who wrote what.
+
+        Raises:
+            InvalidArgumentError: the log doesn't reach that tick.
+            CorruptLogError: what is to be merged is damaged; the log is as it was.
+            BusClosedError, LogFailedError: as for `append_changes`.
+
+        >>> from mmsb_jax.page import MemoryStorage, TransactionLog, replay_log
+        >>> storage = MemoryStorage()
+        >>> with TransactionLog.create(storage, page_words=1, capacity=2, fingerprint={}) as log:
+        ...     for tick in range(1, 10):
+        ...         row = np.zeros(1, np.int32), np.zeros(1, np.int32), None, np.full((1, 1), tick, np.uint32)
+        ...         _ = log.append_changes(tick, PageChanges(*row))
+        ...     log.compact(before=8)[:2]
+        (7, 7)
+        >>> replay_log(storage, until_tick=8).pages[0]
+        array([8], dtype=uint32)
+        """
+        writer = self._writer
+        writer.check_usable()
+        _check_range("before", before, 0, writer.tick + 1)
+        writer.seal()
+        try:
+            return compact_segments(writer.storage, writer.run, before)
+        except OSError as why:
+            raise failure(writer.storage, "could not be compacted; its commits are all there", why) from why
 
     def sync(self) -> None:
         """Return when all commits, and the mark that vouches for them, are on the device."""

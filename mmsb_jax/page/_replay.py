@@ -5,11 +5,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt32
 
-from .._errors import InvalidArgumentError, InvalidTypeError
+from .._errors import CorruptCheckpointError, InvalidArgumentError, InvalidTypeError
 from .._require import whole_number
+from ._checkpoint import Loaded, load_newest
 from ._identity import read_identity
 from ._scan import LogScanner
-from ._storage import Place, as_storage
+from ._segments import Base, read_base
+from ._snapshot import Snapshot
+from ._storage import Place, opened
 from ._target import CatalogEvent, Target
 
 __all__ = ["Replayed", "replay"]
@@ -20,7 +23,8 @@ class Replayed(NamedTuple):
 
     `pages` are the contents in id order, `epoch` the tick of the last frame that touched each page, `tick` and
     `sequence` those of the last frame, `digest` what the last commit recorded (None if it recorded none), `names` the
-    table of names, `events` all catalog frames in order, `environment` the last header frame.
+    table of names, `events` the catalog frames in order (a checkpoint that was begun with tells the ones before it in
+    short), `environment` the last header frame.
 
     >>> from mmsb_jax.page import MemoryStorage, TransactionLog
     >>> storage = MemoryStorage()
@@ -39,9 +43,13 @@ class Replayed(NamedTuple):
     names: tuple[str, ...]
     events: tuple[CatalogEvent, ...]
     environment: dict[str, str]
+    skipped: tuple[CorruptCheckpointError, ...] = ()
+    """Why newer checkpoints than the one that was begun with were passed over."""
 
 
-def replay(place: Place, *, until_tick: int | None = None, until_sequence: int | None = None) -> Replayed:
+def replay(
+    place: Place, *, until_tick: int | None = None, until_sequence: int | None = None, checkpoints: bool = True
+) -> Replayed:
     """Return the state that the log describes, whole or up to and including a tick or a frame.
 
     A deleted page is zeroed and its epoch set to the tick of the delete. Frames after the limit are not looked at.
@@ -50,11 +58,12 @@ def replay(place: Place, *, until_tick: int | None = None, until_sequence: int |
         place: path of the run's directory, or a storage.
         until_tick: the last tick to apply.
         until_sequence: sequence number of the last frame to apply.
+        checkpoints: whether to begin with the newest valid checkpoint before the limit, rather than with the log.
 
     Raises:
         LogNotFoundError: the place holds no run.
         CorruptLogError: the log is damaged, or a frame doesn't fit the run.
-        InvalidArgumentError: a limit is negative.
+        InvalidArgumentError: a limit is negative, or lies before what compaction has left.
 
     >>> from mmsb_jax.page import MemoryStorage, TransactionLog
     >>> storage = MemoryStorage()
@@ -68,17 +77,32 @@ def replay(place: Place, *, until_tick: int | None = None, until_sequence: int |
             raise InvalidTypeError(f"{name}={value!r} of type {type(value).__name__}, but it is a whole number")
         if value is not None and value < 0:
             raise InvalidArgumentError(f"{name}={value}, but it starts at 0; leave it out to replay the whole log")
-    storage = as_storage(place, must_exist=True)
-    try:
-        return _replayed(LogScanner(storage, read_identity(storage)), until_tick, until_sequence)
-    finally:
-        if storage is not place:
-            storage.close()
+    with opened(place) as storage:
+        run = read_identity(storage)
+        _check_reach(read_base(storage, run.salt), until_tick, until_sequence)
+        found = load_newest(storage, tick=until_tick, sequence=until_sequence) if checkpoints else Loaded(None, ())
+        begun = found.snapshot
+        scanner = LogScanner(storage, run, start=0 if begun is None else begun.sequence + 1)
+        return _replayed(scanner, begun, until_tick, until_sequence)._replace(skipped=found.skipped)
 
 
-def _replayed(scanner: LogScanner, until_tick: int | None, until_sequence: int | None) -> Replayed:
+def _check_reach(base: Base, until_tick: int | None, until_sequence: int | None) -> None:
+    for what, limit, first in (("tick", until_tick, base.tick), ("frame", until_sequence, base.merged)):
+        if limit is not None and limit < first:
+            raise InvalidArgumentError(
+                f"got {what} {limit}, but this log was compacted: it begins with the state at {what} {first}"
+            )
+
+
+def _replayed(
+    scanner: LogScanner, begun: Snapshot | None, until_tick: int | None, until_sequence: int | None
+) -> Replayed:
     target = Target(scanner.run.capacity, scanner.run.page_words)
     tick, sequence, names, environment = 0, -1, 0, scanner.environment
+    if begun is not None:
+        target = Target(*begun.pages.shape, begun.pages, begun.epoch)
+        target.digest, tick, sequence, names = begun.digest, begun.tick, begun.sequence, len(begun.names)
+        target.events = _told(begun)
     for frame in scanner:
         if until_tick is not None and frame.tick > until_tick:
             if frame.has_ticks:  # a chunk of steps, of which some may lie before the limit
@@ -96,7 +120,13 @@ def _replayed(scanner: LogScanner, until_tick: int | None, until_sequence: int |
         tick,
         sequence,
         target.digest,
-        tuple(scanner.names[:names]),
+        tuple((scanner.names if begun is None or len(scanner.names) >= names else begun.names)[:names]),
         tuple(target.events),
-        environment,
+        environment or scanner.environment,
     )
+
+
+def _told(begun: Snapshot) -> list[CatalogEvent]:
+    """What a checkpoint says of pages and edges, as if it had just happened."""
+    place = begun.sequence, begun.tick, 0, 0
+    return [CatalogEvent(*place, records) for records in (begun.records, begun.edges) if len(records)]

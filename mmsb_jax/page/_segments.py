@@ -1,7 +1,7 @@
-"""Where a log begins. A compacted one begins behind a checkpoint, and `log/base` says so: no segment has been lost.
+"""The files of a log, and where it begins.
 
-`log/base` is published once the new first segment is on the device under a name that no reader looks at, so a crash
-leaves the old log or the new one. What else it leaves is cleared away by the next writer.
+A compacted log begins with a segment called `.base`, which `log/base` names. That file is published once the segment is
+on the device, so a crash leaves the old log or the new one; what else it leaves is cleared away by the next writer.
 """
 
 import struct
@@ -13,29 +13,41 @@ from .._errors import CorruptLogError
 from ._frame import FORMAT_VERSION
 from ._storage import Storage
 
-__all__ = ["BASE", "PENDING", "Base", "read_base", "segment_name", "segment_start", "segments", "write_base"]
+__all__ = [
+    "BASE",
+    "Base",
+    "base_name",
+    "leftovers",
+    "read_base",
+    "segment_name",
+    "segment_start",
+    "segments",
+    "write_base",
+]
 
 BASE = "log/base"
-PENDING = ".new"
-"""What the name of a new first segment ends with until the base has been published."""
 
 _MAGIC = b"MMSL"
-_FIELDS = struct.Struct("<4sHHQQII")  # magic, version, 0; first segment, last frame merged; its tick; the run's salt
+_FIELDS = struct.Struct("<4sHHQQQII")  # magic, version, 0; first segment, the one behind it, last merged; tick, salt
 _CRC = struct.Struct("<I")
 
 
 class Base(NamedTuple):
-    """Where a log begins: the number of its first segment, and of the last frame that is in checkpoints alone."""
+    """Where a log begins."""
 
     segment: int = 0
+    """The number of the first frame."""
+    following: int = 0
+    """That of the first frame behind the first segment: of ordinary segments, those from here on count."""
     merged: int = -1
+    """That of the last frame whose state the first segment begins with; -1 when nothing was merged."""
     tick: int = 0
-    """The tick of that frame: no earlier moment can be read any more."""
+    """The tick of that state: no earlier moment can be read any more."""
 
 
 def write_base(storage: Storage, base: Base, salt: int) -> None:
     """Make a log begin there, from now on."""
-    fields = _FIELDS.pack(_MAGIC, FORMAT_VERSION, 0, base.segment, base.merged, base.tick, salt)
+    fields = _FIELDS.pack(_MAGIC, FORMAT_VERSION, 0, *base, salt)
     storage.publish(BASE, fields + _CRC.pack(crc32c(fields)))
 
 
@@ -47,17 +59,22 @@ def read_base(storage: Storage, salt: int | None = None) -> Base:
     fields = data[: _FIELDS.size]
     if len(data) != _FIELDS.size + _CRC.size or crc32c(fields) != _CRC.unpack(data[_FIELDS.size :])[0]:
         raise CorruptLogError(storage.describe(BASE), 0, "the checksum or the length of the log's base is wrong")
-    magic, version, _, segment, merged, tick, of_run = _FIELDS.unpack(fields)
+    magic, version, _, *values, of_run = _FIELDS.unpack(fields)
     if magic != _MAGIC or version != FORMAT_VERSION:
         raise CorruptLogError(storage.describe(BASE), 0, f"the log's base has magic {magic!r} and version {version}")
     if salt is not None and of_run != salt:
         raise CorruptLogError(storage.describe(BASE), 0, "the log's base belongs to another run")
-    return Base(segment, merged, tick)
+    return Base(*values)
 
 
 def segment_name(first_sequence: int) -> str:
     """Return the name of the segment that starts with this frame."""
     return f"log/{first_sequence:020d}.seg"
+
+
+def base_name(first_sequence: int) -> str:
+    """Return the name of the first segment of a compacted log."""
+    return f"log/{first_sequence:020d}.base"
 
 
 def segment_start(name: str) -> int:
@@ -71,15 +88,26 @@ def segments(storage: Storage) -> list[str]:
     Raises:
         CorruptLogError: a `.seg` file has another kind of name, or the base is damaged.
     """
-    base = read_base(storage).segment
+    base = read_base(storage)
+    names = [name for name in _ordinary(storage) if segment_start(name) >= base.following]
+    first = base_name(base.segment)
+    return [first, *names] if base.segment and storage.exists(first) else names
+
+
+def leftovers(storage: Storage) -> list[str]:
+    """Return the names of segments, and of indexes of segments, that are no longer part of the log."""
+    there = segments(storage)
+    starts = {segment_start(name) for name in there}
+    old = [name for name in storage.names("log") if name.endswith((".seg", ".base")) and name not in there]
+    idle = [name for name in storage.names("log") if name.endswith(".idx") and int(name[4:24]) not in starts]
+    return old + idle
+
+
+def _ordinary(storage: Storage) -> list[str]:
     names = [name for name in storage.names("log") if name.endswith(".seg")]
     for name in names:
         digits = name[4:-4]
         if len(digits) != 20 or not (digits.isascii() and digits.isdigit()):
             reason = "a segment is named by the 20 digits of its first sequence number"
             raise CorruptLogError(storage.describe(name), 0, reason)
-    names = [name for name in names if segment_start(name) >= base]
-    first = segment_name(base)
-    if base and first not in names and storage.exists(first + PENDING):
-        names.insert(0, first + PENDING)  # a compaction died between the two names
     return names

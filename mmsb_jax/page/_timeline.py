@@ -159,7 +159,7 @@ def _nanoseconds(time: Any) -> int:
             raise InvalidArgumentError(
                 f"got the time {time}, which has no time zone; pass datetime.now(UTC) or the like"
             )
-        return int(time.timestamp() * 1e9)
+        return (time - _BEGINNING) // timedelta(microseconds=1) * 1000
     if isinstance(time, int | float | np.number) and not isinstance(time, bool):
         return int(time * 1e9)
     raise InvalidTypeError(f"got a {type(time).__name__} for a time; pass a datetime, or Unix time in seconds")

@@ -10,7 +10,8 @@ from crc32c import crc32c
 from .._errors import BusClosedError, InvalidArgumentError, LogFailedError
 from ._frame import DIGEST, FORMAT_VERSION, FrameHeader, FrameKind, pack_header
 from ._identity import MARK, RUN_FILE, Mark, RunIdentity, write_mark
-from ._index_writer import Held, IndexWriter
+from ._index import Held
+from ._index_writer import IndexWriter
 from ._records import encode_header, encode_names
 from ._recovery import Recovered
 from ._segments import segment_name, segment_start
@@ -105,6 +106,12 @@ class FrameWriter:
         self._put_names()
         return self._put(kind, batch, tick, flags, digest, intent, time_ns, held)
 
+    def seal(self) -> None:
+        """End the present segment: from now on nothing is written to it. Syncs."""
+        if self.end and self.sequence > segment_start(self.segment):
+            self._start_segment()
+        self.sync()
+
     def sync_if_due(self) -> None:
         """Sync when the mode asks for it."""
         mode, _, group_ms, group_bytes = self.options
@@ -125,7 +132,7 @@ class FrameWriter:
         try:
             if self.failed is None:
                 self.sync()
-                self.index.write(len(self.names), sealed=False)
+                self.index.write(sealed=False)
         finally:
             self.storage.close()
 
@@ -203,7 +210,7 @@ class FrameWriter:
             # A torn frame is a tail only in the last segment, so this one has to be whole before there is another.
             self._put_names()
             self._sync_data()
-            self.index.write(len(self.names), sealed=True)
+            self.index.write(sealed=True)
             name = segment_name(self.sequence + 1)
             try:
                 self._create_empty(name)

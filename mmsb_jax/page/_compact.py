@@ -1,0 +1,172 @@
+"""Cutting the beginning of a log off: all that came before an epoch is merged into one row a page.
+
+    before   | 0.seg: H N c c c c | 7.seg: H N c c | 11.seg: H N c …        (c: commits; the wanted epoch begins at ^)
+                            ^
+    after                | 3.base: H N m · c c | 7.seg: H N c c | 11.seg: H N c …
+
+The new first segment holds the state before the epoch as ordinary frames (m, see `_founding`), under the last numbers
+of those that it replaces, and then the rest of the old segment as it was. `log/base` names it: published atomically,
+after the segment has reached the device, it is the moment at which the log changes. Old segments go afterwards.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from crc32c import crc32c
+
+from .._errors import InvalidArgumentError
+from ._alive import edges_alive, records_alive
+from ._body import Frame
+from ._checkpoint import checkpoints
+from ._checkpoint_write import remove_checkpoint
+from ._founding import Commit, founding_commits
+from ._frame import DIGEST, FORMAT_VERSION, HEADER_BYTES, FrameHeader, FrameKind, pack_header
+from ._identity import RunIdentity
+from ._records import encode_header, encode_names
+from ._replay import replay
+from ._scan import LogScanner
+from ._segments import Base, base_name, leftovers, read_base, segment_start, segments, write_base
+from ._snapshot import Snapshot
+from ._storage import Buffer, Storage
+
+__all__ = ["Compacted", "compact_segments"]
+
+_COPY = 8 << 20
+
+
+class Compacted(NamedTuple):
+    """What compaction did.
+
+    >>> Compacted(first=0, merged=0, freed=0).freed
+    0
+    """
+
+    first: int
+    """The earliest tick that the log still has."""
+    merged: int
+    """How many commits were merged into one."""
+    freed: int
+    """By how many bytes the log is shorter."""
+
+
+class _Cut(NamedTuple):
+    """Where a log is cut: the first frame that stays, its place, and what was known just before it."""
+
+    frame: Frame
+    segment: str
+    names: tuple[str, ...]
+    environment: dict[str, str]
+    commits: int
+    starts_segment: bool
+    """Whether nothing but header and names stands before it in its segment, which then stays as it is."""
+    time_ns: int
+    """When the last commit before it was made."""
+
+
+def compact_segments(storage: Storage, run: RunIdentity, before: int) -> Compacted:
+    """Merge what was committed before a tick; the caller is the log's only writer and appends to a later segment.
+
+    Every commit from that tick on stays as it is; one that began earlier stays whole. Where that would free nothing,
+    nothing is done.
+
+    Raises:
+        InvalidArgumentError: the log doesn't reach that tick.
+        CorruptLogError: what is to be merged is damaged; nothing has been changed.
+        OSError: the new segment couldn't be written; the log is as it was.
+    """
+    names = segments(storage)
+    cut = _find(storage, run, before)
+    gone = [name for name in names if name < cut.segment or (name == cut.segment and not cut.starts_segment)]
+    if not gone:
+        return Compacted(read_base(storage, run.salt).tick, 0, 0)
+    last_merged = (segment_start(cut.segment) if cut.starts_segment else cut.frame.sequence) - 1
+    state = _state_before(storage, last_merged)
+    frames = [Commit(FrameKind.HEADER, encode_header(cut.environment), 0)]
+    if len(cut.names) > 1:
+        frames.append(Commit(FrameKind.NAMES, encode_names(0, list(cut.names)), 0))
+    frames += founding_commits(state, source=0)
+    first = last_merged - len(frames) + 1
+    if first <= segment_start(names[0]):
+        return Compacted(read_base(storage, run.salt).tick, 0, 0)
+    size_before = sum(map(storage.size, names))
+    name = base_name(first)
+    if storage.exists(name):
+        storage.remove(name)  # left by a compaction that died
+    storage.create(name)
+    end = _write(storage, name, _packed(frames, first, cut.time_ns, run.salt))
+    if not cut.starts_segment:
+        _copy(storage, cut.segment, cut.frame.offset, name, end)
+    storage.sync(name)
+    following = segment_start(cut.segment) if cut.starts_segment else _after(names, cut.segment)
+    write_base(storage, Base(first, following, last_merged, state.tick), run.salt)
+    sweep(storage)
+    return Compacted(state.tick, cut.commits, size_before - sum(map(storage.size, segments(storage))))
+
+
+def sweep(storage: Storage) -> None:
+    """Take away what stands before the log's base; also what a compaction that died has left."""
+    for name in leftovers(storage):
+        storage.remove(name)
+    first = segment_start(segments(storage)[0])
+    for info in checkpoints(storage):
+        if first and info.sequence < first:
+            remove_checkpoint(storage, info)
+
+
+def _find(storage: Storage, run: RunIdentity, before: int) -> _Cut:
+    scanner = LogScanner(storage, run)
+    commits, in_segment, time_ns = 0, 0, 0
+    for frame in scanner:
+        if frame.kind == FrameKind.HEADER:
+            in_segment = 0
+        elif frame.kind != FrameKind.NAMES:
+            if frame.tick >= before:
+                names, environment = tuple(scanner.names), scanner.environment
+                return _Cut(frame, scanner.segment, names, environment, commits, not in_segment, time_ns)
+            commits, in_segment, time_ns = commits + 1, in_segment + 1, frame.time_ns
+    raise InvalidArgumentError(
+        f"got before={before}, but the log ends at tick {scanner.tick}, and nothing would be left of it; "
+        f"pass at most {scanner.tick}"
+    )
+
+
+def _state_before(storage: Storage, sequence: int) -> Snapshot:
+    found = replay(storage, until_sequence=sequence)
+    return Snapshot(
+        found.pages,
+        found.epoch,
+        found.tick,
+        found.sequence,
+        found.digest,
+        found.names,
+        records_alive(found.events),
+        edges_alive(found.events, len(found.epoch)),
+    )
+
+
+def _packed(frames: list[Commit], first: int, time_ns: int, salt: int) -> Iterator[tuple[Buffer, Buffer]]:
+    for sequence, (kind, batch, tick, flags, digest) in enumerate(frames, first):
+        body = memoryview(batch.serialize())
+        flags |= DIGEST if digest else 0
+        place = (FORMAT_VERSION, kind, flags, sequence, time_ns, len(body), tick, 0)
+        yield pack_header(FrameHeader(*place, *(digest or (0, 0)), batch.num_rows, salt, crc32c(body))), body
+
+
+def _write(storage: Storage, name: str, frames: Iterator[tuple[Buffer, Buffer]]) -> int:
+    end = 0
+    for header, body in frames:
+        storage.write(name, end, (header, body))
+        end += HEADER_BYTES + len(body)
+    return end
+
+
+def _copy(storage: Storage, source: str, offset: int, target: str, end: int) -> None:
+    size = storage.size(source)
+    while offset < size:
+        piece = storage.read(source, offset, min(_COPY, size - offset))
+        storage.write(target, end, [piece])
+        offset, end = offset + len(piece), end + len(piece)
+
+
+def _after(names: list[str], segment: str) -> int:
+    return segment_start(names[names.index(segment) + 1])
