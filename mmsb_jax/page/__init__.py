@@ -5,6 +5,7 @@ Deltas with `apply`, `merge`, `diff` and `digest` are pure functions. The transa
 """
 
 from ._apply import apply, diff, rejected, settle
+from ._background import BackgroundCheckpointer
 from ._catalog_file import CheckpointCatalog
 from ._changes import PageChanges
 from ._compact import Compacted
@@ -29,6 +30,7 @@ from ._target import CatalogEvent
 from ._writer import SyncMode
 
 __all__ = [
+    "BackgroundCheckpointer",
     "CatalogEvent",
     "Compacted",
     "Checkpoint",
