@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 from crc32c import crc32c
-from jaxtyping import UInt32
 
 from ._frame import FORMAT_VERSION, HEADER_BYTES, HEADERS, MAGIC
 from ._identity import RunIdentity
-from ._index import Postings, Span, Stretch
+from ._index import Column, Span, Stretch, id_type
 from ._segments import segment_start
 from ._storage import Buffer, Storage
 
@@ -23,9 +22,9 @@ _MAGIC = b"MMSI"
 _MOST_BYTES = 1 << 28  # of a block's body; a stretch that needs more goes without
 _MOST_BODY = 1 << 40  # of a frame, so that no sum of offsets can overflow
 _NO_SPAN = 0xFFFF
-# magic, version, level of the span; salt, frames; first sequence, its offset; keys and frames of pages, of sources; the
+# magic, version, level of the span; salt, frames; first sequence, its offset; how many pages, how many sources; the
 # span's first frame, earliest and latest time, kinds; CRC-32C of the body. Then that of these fields.
-_FIELDS = struct.Struct("<4sHHIIQQIIIIQQQII")
+_FIELDS = struct.Struct("<4sHHIIQQIIQQQII")
 _CRC = struct.Struct("<I")
 _HEAD_BYTES = _FIELDS.size + _CRC.size
 
@@ -46,23 +45,17 @@ class _Head(NamedTuple):
     frames: int
     first: int
     offset: int
-    page_keys: int
-    page_frames: int
-    source_keys: int
-    source_frames: int
+    pages: int
+    sources: int
     span_first: int
     earliest: int
     latest: int
     kinds: int
     crc: int
 
-    @property
-    def list_words(self) -> int:
-        return 2 * self.page_keys + self.page_frames + 2 * self.source_keys + self.source_frames + 2
-
     def body_bytes(self, capacity: int) -> int:
-        bits = 0 if self.level == _NO_SPAN else _span_bytes(capacity)
-        return self.frames * HEADER_BYTES + 4 * self.list_words + bits
+        span = 0 if self.level == _NO_SPAN else _span_bytes(capacity)
+        return self.frames * (HEADER_BYTES + 8) + id_type(capacity).itemsize * self.pages + 4 * self.sources + span
 
 
 def index_name(segment: str) -> str:
@@ -72,19 +65,17 @@ def index_name(segment: str) -> str:
 
 def encode_block(stretch: Stretch, salt: int) -> list[Buffer] | None:
     """Return the bytes of a block, or None when it would be too large."""
-    span = stretch.span
+    span, columns = stretch.span, (stretch.pages, stretch.sources)
     level, *about = (_NO_SPAN, 0, 0, 0, 0) if span is None else (span.level, span.first, *span[2:5])
-    both = (stretch.pages, stretch.sources)
-    arrays = [stretch.headers, *(array.view(np.uint32) for p in both for array in (p.keys, p.bounds, p.frames))]
+    arrays = [stretch.headers, *(array for column in columns for array in (column.counts, column.ids))]
     if span is not None:
         arrays.append(span.pages)
     if sum(array.nbytes for array in arrays) > _MOST_BYTES:
         return None
-    body = [np.ascontiguousarray(array).view(np.uint8).data for array in arrays]
-    crc = 0
+    body, crc = [array.view(np.uint8).data for array in arrays], 0
     for piece in body:
         crc = crc32c(piece, crc)
-    sizes = [len(array) for p in both for array in (p.keys, p.frames)]
+    sizes = [len(column.ids) for column in columns]
     head = _Head(level, salt, len(stretch), stretch.first, stretch.offset, *sizes, *about, crc)
     fields = _FIELDS.pack(_MAGIC, FORMAT_VERSION, *head)
     return [fields + _CRC.pack(crc32c(fields)), *body]
@@ -145,31 +136,18 @@ def _stretch(head: _Head, body: memoryview, capacity: int) -> Stretch | str:
     ours = (headers["magic"] == MAGIC) & (headers["salt"] == head.salt) & (headers["body_bytes"] < _MOST_BODY)
     if not (numbered & ours).all():
         return "a block holds other headers than it says"
-    words = np.frombuffer(body, "<u4", head.list_words, headers.nbytes)
-    split = 2 * head.page_keys + head.page_frames + 1
-    pages = _postings(words[:split], head.page_keys, head.frames, capacity)
-    sources = _postings(words[split:], head.source_keys, head.frames, 2**31)
-    if pages is None or sources is None:
-        return "a block's lists make no sense"
-    if head.level == _NO_SPAN:
-        return Stretch(head.offset, headers, pages, sources)
-    bits = np.frombuffer(body, np.uint8, _span_bytes(capacity), headers.nbytes + words.nbytes)
-    span = Span(head.span_first, head.level, head.earliest, head.latest, head.kinds, bits)
-    return Stretch(head.offset, headers, pages, sources, span)
-
-
-def _postings(words: UInt32[np.ndarray, " n"], keys: int, frames: int, limit: int) -> Postings | None:
-    found = Postings(words[:keys].view(np.int32), words[keys : 2 * keys + 1], words[2 * keys + 1 :])
-    bounds = found.bounds.astype(np.int64)
-    sound = (
-        bounds[0] == 0
-        and bounds[-1] == len(found.frames)
-        and (np.diff(bounds) > 0).all()
-        and (np.diff(words[:keys].astype(np.int64)) > 0).all()
-        and (not keys or words[keys - 1] < limit)
-        and (found.frames < frames).all()
-    )
-    return found if sound else None
+    at, columns = headers.nbytes, []
+    for size, dtype in ((head.pages, id_type(capacity)), (head.sources, np.dtype(np.int32))):
+        counts = np.frombuffer(body, "<u4", head.frames, at)
+        columns.append(Column(counts, np.frombuffer(body, dtype, size, at + counts.nbytes)))
+        at += counts.nbytes + dtype.itemsize * size
+        if counts.sum(dtype=np.uint64) != size:
+            return "a block's columns are not as long as it says"
+    span = None
+    if head.level != _NO_SPAN:
+        pages = np.frombuffer(body, np.uint8, _span_bytes(capacity), at)
+        span = Span(head.span_first, head.level, head.earliest, head.latest, head.kinds, pages)
+    return Stretch(head.offset, headers, *columns, span)
 
 
 def _span_bytes(capacity: int) -> int:

@@ -2,30 +2,17 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-from jaxtyping import Int32
-
 from .._errors import CorruptLogError
 from ._body import Frame
-from ._changes import PageChanges
 from ._frame import FrameKind, pack_header
 from ._identity import RunIdentity
-from ._index import Span, Stretch, StretchBuilder
+from ._index import Held, Span, Stretch, StretchBuilder, deleted_pages
 from ._index_file import Blocks, encode_block, index_name, read_blocks
-from ._records import PageRecord
 from ._scan import LogScanner
 from ._segments import segment_start, segments
 from ._storage import Storage
 
-__all__ = ["Held", "IndexWriter", "deleted_pages", "scan_stretch"]
-
-Held = PageChanges | Int32[np.ndarray, " p"] | None
-"""What an index is told of a frame's body: rows, or deleted pages."""
-
-
-def deleted_pages(records: Sequence[PageRecord]) -> Int32[np.ndarray, " p"]:
-    """Return the pages whose contents a PAGES frame changes: those it deletes."""
-    return np.concatenate([np.empty(0, np.int32), *(record.pages for record in records if record.op == "delete")])
+__all__ = ["IndexWriter", "scan_stretch"]
 
 
 def scan_stretch(
@@ -36,15 +23,15 @@ def scan_stretch(
     None when there are none. The scanner tells where the end of the log is, when that was reached.
     """
     scanner = LogScanner(storage, run, start=first)
-    segment, builder = scanner.segment, StretchBuilder(offset)
+    segment, builder = scanner.segment, StretchBuilder(run.capacity)
+    builder.begin(offset)
     for frame in scanner:
         if scanner.segment != segment:
             break
         builder.add(pack_header(frame.header), _held(frame))
         if frame.sequence + 1 == stop:
             break
-    stretch = builder.stretch(run.capacity, len(scanner.names)) if len(builder) else None
-    return stretch, scanner
+    return builder.stretch() if len(builder) else None, scanner
 
 
 def _held(frame: Frame) -> Held:
@@ -63,34 +50,36 @@ class IndexWriter:
         self.storage, self.run = storage, run
         self.blocks = self.failures = 0
         self._spans: list[Span] = []
+        self._builder = StretchBuilder(run.capacity)
         self.begin("", 0, 0)
 
     def begin(self, segment: str, first: int, offset: int) -> None:
         """The next frame will be number `first`, at a byte of this segment."""
-        self._segment, self._first, self._builder = segment, first, StretchBuilder(offset)
+        self._segment, self._first = segment, first
+        self._builder.begin(offset)
 
     def add(self, header: bytes, held: Held) -> None:
         """A frame was written: its header, and the rows or the deleted pages in it."""
         self._builder.add(header, held)
 
-    def write(self, names: int, *, sealed: bool) -> None:
+    def write(self, *, sealed: bool) -> None:
         """Add a block for what was written since `begin` and is on the device; `sealed`: the segment has ended."""
         if not self._segment or not (len(self._builder) or sealed):
             return
         try:
-            self._write(names, sealed)
+            self._write(sealed)
         except (OSError, CorruptLogError):
             self.failures += 1
             self._spans = []
         self.begin("", 0, 0)
 
-    def _write(self, names: int, sealed: bool) -> None:
+    def _write(self, sealed: bool) -> None:
         known, new = Blocks([], 0, None), list[Stretch]()
         if self._first > segment_start(self._segment):
             known = read_blocks(self.storage, self.run, self._segment)
             new += self._missing(known)
         if len(self._builder):
-            new.append(self._builder.stretch(self.run.capacity, names))
+            new.append(self._builder.stretch())
         if sealed and new:
             new[-1] = new[-1].with_span(self._span([*known.stretches, *new]))
         elif sealed:
