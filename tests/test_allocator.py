@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmsb_jax as mmsb
-from mmsb_jax.physical import Allocator
+from mmsb_jax.physical import Allocator, AllocatorStats
 
 CAPACITY = 12
 
@@ -17,7 +17,7 @@ def ids(*numbers):
 
 @given(st.lists(st.tuples(st.sampled_from(["allocate", "claim", "release"]), st.integers(0, 2**32 - 1)), max_size=40))
 def test_against_a_set(program):
-    allocator, alive = Allocator.create(CAPACITY), set()
+    allocator, alive, seen, reused, high_water = Allocator.create(CAPACITY), set(), set(), 0, 0
     for action, seed in program:
         rng = np.random.default_rng(seed)
         before = allocator.generation.copy()
@@ -35,13 +35,20 @@ def test_against_a_set(program):
             else:
                 chosen = rng.permutation(free).astype(np.int32)[:count]
                 allocator = allocator.claim(chosen)
+            reused += len(seen & set(chosen.tolist()))
             alive |= set(chosen.tolist())
+            seen |= alive
+            high_water = max(high_water, len(alive))
         else:
             continue
         assert allocator.live == len(alive)
         assert np.flatnonzero(allocator.alive(np.arange(CAPACITY))).tolist() == sorted(alive)
         bumped = np.isin(np.arange(CAPACITY), chosen)
         np.testing.assert_array_equal(allocator.generation, before + bumped)
+        runs = "".join("x" if i in alive else " " for i in range(CAPACITY)).split("x")
+        free = CAPACITY - len(alive)
+        fragmentation = 1 - max(map(len, runs)) / free if free else 0.0
+        assert allocator.stats() == AllocatorStats(CAPACITY, len(alive), free, high_water, reused, fragmentation)
 
 
 def test_an_allocator_never_changes():

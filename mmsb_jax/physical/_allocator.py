@@ -6,7 +6,28 @@ import numpy as np
 
 from .._errors import CapacityError, InvalidArgumentError, PageNotFoundError
 
-__all__ = ["Allocator"]
+__all__ = ["Allocator", "AllocatorStats"]
+
+
+@dataclass(frozen=True)
+class AllocatorStats:
+    """How the ids of an allocator are used. See `Allocator.stats` for an example."""
+
+    capacity: int
+    """Ids there are."""
+    live: int
+    """Of these, ids in use."""
+    free: int
+    """And those that aren't."""
+    high_water: int
+    """The most ids that were ever in use at once."""
+    reused: int
+    """How often an id was handed out that had been in use before."""
+    fragmentation: float
+    """The part of the free ids that lies outside the longest run of them: 0 when all are in one run, or none is free.
+
+    A page may take any ids, so this never makes an allocation fail; it tells how well neighbours in id stay together.
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +53,10 @@ class Allocator:
     """How many ids are alive."""
     first_free: int = 0
     """No id below this one is free: where the search starts."""
+    high_water: int = 0
+    """The most ids that were ever alive at once."""
+    reused: int = 0
+    """How often an id was claimed that had been alive before."""
 
     @classmethod
     def create(cls, capacity: int) -> "Allocator":
@@ -78,7 +103,8 @@ class Allocator:
         first_free = self.first_free
         if len(ids) and ids[0] == first_free and ids[-1] == first_free + len(ids) - 1:
             first_free += len(ids)
-        return Allocator(self._bumped(ids), self.live + len(ids), first_free)
+        live, reused = self.live + len(ids), self.reused + int(np.count_nonzero(self.generation[ids]))
+        return Allocator(self._bumped(ids), live, first_free, max(self.high_water, live), reused)
 
     def release(self, ids: np.ndarray) -> "Allocator":
         """Give these ids back.
@@ -90,7 +116,24 @@ class Allocator:
             raise PageNotFoundError(f"page {int(dead[0])} doesn't exist; it was never created or is already deleted")
         _refuse_twins(ids)
         lowest = int(ids.min(initial=self.first_free))
-        return Allocator(self._bumped(ids), self.live - len(ids), min(self.first_free, lowest))
+        first_free = min(self.first_free, lowest)
+        return Allocator(self._bumped(ids), self.live - len(ids), first_free, self.high_water, self.reused)
+
+    def stats(self) -> AllocatorStats:
+        """Counts of ids. Looks at every id once.
+
+        ```python
+        >>> from mmsb_jax.physical import Allocator
+        >>> allocator, ids = Allocator.create(8).allocate(6)
+        >>> allocator.release(ids[[1, 3]]).stats()  # free are 1, 3, and 6 with 7
+        AllocatorStats(capacity=8, live=4, free=4, high_water=6, reused=0, fragmentation=0.5)
+
+        ```
+        """
+        free = self.capacity - self.live
+        longest = int(_runs(self.generation % 2 == 0).max(initial=0))
+        fragmentation = 1 - longest / free if free else 0.0
+        return AllocatorStats(self.capacity, self.live, free, self.high_water, self.reused, fragmentation)
 
     def _lowest_free(self, count: int) -> np.ndarray:
         # Most often the next ids in a row are free; otherwise look at everything once.
@@ -103,6 +146,12 @@ class Allocator:
         generation = self.generation.copy()
         generation[ids] += np.uint32(1)
         return _frozen(generation)
+
+
+def _runs(holds: np.ndarray) -> np.ndarray:
+    """The lengths of the runs of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], holds, [False]])))
+    return edges[1::2] - edges[::2]
 
 
 def _refuse_twins(ids: np.ndarray) -> None:
