@@ -6,7 +6,7 @@ import mmsb_jax as mmsb
 from mmsb_jax.page import PageChanges, TransactionLog
 from mmsb_jax.page._about import About
 
-START = 4_000_000_000  # chunks are committed so many seconds after 1970, and as many more as steps were done
+START = 1_000_000_000  # chunks are committed so many seconds after 1970, and as many more as steps were done
 
 
 def write_recording(place, trees, *, every=1, chunk=3, page_bytes=64, intent=None, **options):
@@ -16,15 +16,16 @@ def write_recording(place, trees, *, every=1, chunk=3, page_bytes=64, intent=Non
     return write_pages(place, paging, pages, every=every, chunk=chunk, intent=intent, **options)
 
 
-def write_pages(place, paging, pages, *, every=1, chunk=3, members=None, intent=None, first=0, **options):
+def write_pages(place, paging, pages, *, every=1, chunk=3, members=None, intent=None, **options):
     about = About(paging, every, members)
     with TransactionLog.create(
         place, page_words=paging.page_words, capacity=about.num_pages, fingerprint={}, **options
     ) as log:
         source = log.name_id("step")
-        log.append_pages(0, about.records())
+        log.append_pages(0, about.records(), time_ns=START * 10**9)
         ids = np.arange(about.num_pages, dtype=np.int32)
-        log.append_changes(0, PageChanges(ids, np.full(len(ids), log.name_id("init"), np.int32), None, pages[0]))
+        init = np.full(len(ids), log.name_id("init"), np.int32)
+        log.append_changes(0, PageChanges(ids, init, None, pages[0]), time_ns=START * 10**9)
         for begin in range(1, len(pages), chunk):
             steps = range(begin, min(begin + chunk, len(pages)))
             log.append_changes(

@@ -1,6 +1,6 @@
 """Who last wrote each element: epoch, source, intent, as the log tells it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -8,9 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64, UInt32
 
-from ._body import Frame
-from ._changes import PageChanges
 from ._content import Part
+from ._past import Rows
 
 __all__ = ["Blame", "Write", "blame"]
 
@@ -75,14 +74,13 @@ class Blame:
         return "\n".join(lines)
 
 
-def blame(part: Part, page_words: int, rows: Iterable[tuple[Frame, PageChanges]], names: Sequence[str]) -> Blame:
+def blame(part: Part, page_words: int, rows: Iterable[Rows]) -> Blame:
     """Go through the rows that touch a part, oldest first; the last writer of a word is to blame for it."""
-    pages = len(part.ids)
     row_of_page = {int(page): row for row, page in enumerate(part.ids)}
-    last: UInt32[np.ndarray, "k W"] = np.zeros((pages, page_words), np.uint32)  # 0: never; else index + 1
+    last = np.zeros((len(part.ids), page_words), np.uint32)  # 0: never; else index + 1
     writes: list[Write] = []
-    for frame, changes in rows:
-        _enter(frame, changes, row_of_page, last, writes, names)
+    for each in rows:
+        _enter(each, row_of_page, last, writes)
     number = part.by_element(part.words(last)).astype(np.int64) - 1
     used, dense = np.unique(number[number >= 0], return_inverse=True)
     order = np.array(number)
@@ -90,14 +88,8 @@ def blame(part: Part, page_words: int, rows: Iterable[tuple[Frame, PageChanges]]
     return Blame(part.name, part.member, order, tuple(writes[i] for i in used.tolist()))
 
 
-def _enter(
-    frame: Frame,
-    changes: PageChanges,
-    row_of_page: dict[int, int],
-    last: UInt32[np.ndarray, "k W"],
-    writes: list[Write],
-    names: Sequence[str],
-) -> None:
+def _enter(rows: Rows, row_of_page: dict[int, int], last: UInt32[np.ndarray, "k W"], writes: list[Write]) -> None:
+    frame, changes, names = rows
     masks = changes.bits(last.shape[1])
     ticks = np.full(len(changes), frame.tick) if changes.tick is None else changes.tick
     known: dict[tuple[int, int], int] = {}

@@ -9,7 +9,6 @@ of those that it replaces, and then the rest of the old segment as it was. `log/
 after the segment has reached the device, it is the moment at which the log changes. Old segments go afterwards.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from crc32c import crc32c
@@ -20,16 +19,16 @@ from ._body import Frame
 from ._checkpoint import checkpoints
 from ._checkpoint_write import remove_checkpoint
 from ._founding import Commit, founding_commits
-from ._frame import DIGEST, FORMAT_VERSION, HEADER_BYTES, FrameHeader, FrameKind, pack_header
+from ._frame import DIGEST, FORMAT_VERSION, FrameHeader, FrameKind, pack_header
 from ._identity import RunIdentity
 from ._records import encode_header, encode_names
 from ._replay import replay
 from ._scan import LogScanner
 from ._segments import Base, base_name, leftovers, read_base, segment_start, segments, write_base
 from ._snapshot import Snapshot
-from ._storage import Buffer, Storage
+from ._storage import Storage
 
-__all__ = ["Compacted", "compact_segments"]
+__all__ = ["Compacted", "compact_segments", "sweep", "write_frames"]
 
 _COPY = 8 << 20
 
@@ -93,7 +92,7 @@ def compact_segments(storage: Storage, run: RunIdentity, before: int) -> Compact
     if storage.exists(name):
         storage.remove(name)  # left by a compaction that died
     storage.create(name)
-    end = _write(storage, name, _packed(frames, first, cut.time_ns, run.salt))
+    end = write_frames(storage, name, frames, first, cut.time_ns, run.salt)
     if not cut.starts_segment:
         _copy(storage, cut.segment, cut.frame.offset, name, end)
     storage.sync(name)
@@ -144,19 +143,16 @@ def _state_before(storage: Storage, sequence: int) -> Snapshot:
     )
 
 
-def _packed(frames: list[Commit], first: int, time_ns: int, salt: int) -> Iterator[tuple[Buffer, Buffer]]:
+def write_frames(storage: Storage, name: str, frames: list[Commit], first: int, time_ns: int, salt: int) -> int:
+    """Write frames to a file that is empty, numbered from `first` on, and return where they end. Doesn't sync."""
+    end = 0
     for sequence, (kind, batch, tick, flags, digest) in enumerate(frames, first):
         body = memoryview(batch.serialize())
         flags |= DIGEST if digest else 0
         place = (FORMAT_VERSION, kind, flags, sequence, time_ns, len(body), tick, 0)
-        yield pack_header(FrameHeader(*place, *(digest or (0, 0)), batch.num_rows, salt, crc32c(body))), body
-
-
-def _write(storage: Storage, name: str, frames: Iterator[tuple[Buffer, Buffer]]) -> int:
-    end = 0
-    for header, body in frames:
+        header = pack_header(FrameHeader(*place, *(digest or (0, 0)), batch.num_rows, salt, crc32c(body)))
         storage.write(name, end, (header, body))
-        end += HEADER_BYTES + len(body)
+        end += len(header) + len(body)
     return end
 
 

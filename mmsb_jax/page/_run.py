@@ -1,5 +1,6 @@
 """The history of a run: any moment of it, what changed, who did it, and when something first held. Never writes."""
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
@@ -12,7 +13,7 @@ from .._require import whole_number
 from ._about import About
 from ._blame import Blame, Write, blame
 from ._difference import Difference, difference
-from ._past import moments, rows_of, state_at
+from ._fork import fork
 from ._storage import Place
 from ._timeline import Timeline
 
@@ -56,7 +57,8 @@ class Run:
     """
 
     def __init__(self, path: Place | Any, *, like: Any = None) -> None:
-        self._timeline = Timeline(path, like)
+        self._timeline, self._like = Timeline(path, like), like
+        self._past = self._timeline.past
 
     @property
     def path(self) -> Place:
@@ -124,7 +126,7 @@ class Run:
         ```
         """
         tick = self._timeline.moment(epoch, step, time)
-        found = state_at(self.path, tick)
+        found = self._past.at(tick)
         return self._timeline.content_of(found).tree(found.pages, self._timeline.member(member))
 
     @property
@@ -151,7 +153,7 @@ class Run:
         wanted: Bool[np.ndarray, " n"] = np.zeros(end - begin + 1, bool)
         wanted[chosen - begin] = True
         fixed = None if self.about is None else self._timeline.content(begin)
-        for tick, pages in moments(self.path, begin, end, wanted):
+        for tick, pages in self._past.walk(begin, end, wanted):
             content = fixed or self._timeline.content(tick)
             yield tick, content.tree(pages.copy())
 
@@ -179,7 +181,7 @@ class Run:
         ```
         """
         ticks = [self._timeline.epoch(epoch) for epoch in (a, b)]
-        old, new = (state_at(self.path, tick) for tick in ticks)
+        old, new = (self._past.at(tick) for tick in ticks)
         contents = [self._timeline.content_of(found) for found in (old, new)]
         return difference(ticks[0], old.pages, contents[0], ticks[1], new.pages, contents[1])
 
@@ -207,8 +209,7 @@ class Run:
         """
         tick = self.last if epoch is None else self._timeline.epoch(epoch)
         found = self._timeline.part(part, tick, member)
-        rows = rows_of(self.path, found.ids, last=tick)
-        return blame(found, self._timeline.page_words, rows, self._timeline.names)
+        return blame(found, self._timeline.page_words, self._past.rows(found.ids, self.first, tick))
 
     def page_history(
         self, part: str | int | Any, *, first: int | Any | None = None, last: int | Any | None = None
@@ -226,13 +227,38 @@ class Run:
         ```
         """
         begin, end = self._timeline.stretch(first, last)
-        parts, names = self._timeline.parts(part, end), self._timeline.names
-        for frame, changes in rows_of(self.path, np.concatenate([each.ids for each in parts]), begin, end):
+        parts = self._timeline.parts(part, end)
+        for frame, changes, names in self._past.rows(np.concatenate([each.ids for each in parts]), begin, end):
             touched = np.any([each.written_by(changes, self._timeline.page_words) for each in parts], axis=0)
             rows = changes.take(touched)
             ticks = np.full(len(rows), frame.tick) if rows.tick is None else rows.tick
             for tick, source in dict.fromkeys(zip(ticks.tolist(), rows.source.tolist(), strict=True)):
                 yield Write(tick, names[source], names[frame.intent], frame.time_ns)
+
+    def fork(self, epoch: int | Any, path: Place | Any) -> "Run":
+        """A new run that begins with the state at an epoch. What was before it keeps by reference to this run.
+
+        It can be recorded on (`record(…, path=…, resume=True)`), or opened as a bus (`start`).
+
+        **Arguments:**
+
+        - `path`: a directory that isn't there yet, or is empty.
+
+        **Raises:** `InvalidArgumentError` when there is something at the path, or for an epoch that wasn't recorded.
+
+        ```python
+        >>> import mmsb_jax as mmsb, jax.numpy as jnp, tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> run = mmsb.record(lambda x: x + 1, jnp.int32(0), 9, path=f"{folder}/run", progress=False)
+        >>> other = run.fork(5, f"{folder}/fork")
+        >>> other = mmsb.record(lambda x: x * 2, jnp.int32(0), 7, path=other.path, resume=True, progress=False)
+        >>> [int(x) for _, x in other]
+        [0, 1, 2, 3, 4, 5, 10, 20]
+
+        ```
+        """
+        fork(self._past, self._timeline.epoch(epoch), path, time_ns=time.time_ns())
+        return Run(path, like=self._like)
 
     def bisect(
         self, predicate: Callable[[Any], Any], *, first: int | Any | None = None, last: int | Any | None = None

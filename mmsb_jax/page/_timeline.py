@@ -12,9 +12,9 @@ from .._errors import InvalidArgumentError, InvalidTypeError, PageNotFoundError
 from .._require import whole_number
 from ..physical import Paging
 from ._about import About
+from ._alive import records_alive
 from ._content import Content, Part
-from ._past import extent, first_records, state_at, tick_at_time
-from ._records import PageRecord
+from ._past import Past
 from ._replay import Replayed
 from ._storage import Place
 
@@ -30,9 +30,9 @@ class Timeline:
         if not isinstance(place, str | os.PathLike) and not hasattr(place, "publish"):
             raise InvalidTypeError(f"got a {type(place).__name__} for a run; pass the path of its directory")
         self.place: Place = Path(place) if isinstance(place, str | os.PathLike) else place
-        run, self.first, self.last, self.sequence, self.names = extent(place)
-        self.page_words = run.page_words
-        self.about = About.of_records(first_records(place))
+        self.past = Past(self.place)
+        self.first, self.last, self.page_words = self.past.first, self.past.last, self.past.run.page_words
+        self.about = About.of_records(self.past.records())
         self._content: Content | None = None
         if self.about is not None:
             paging = self.about.paging if like is None else _paging_like(like, self.about.paging)
@@ -59,7 +59,7 @@ class Timeline:
         if len(given) != 1:
             raise InvalidArgumentError(f"got {len(given)} of epoch, step and time; pass exactly one")
         if time is not None:
-            return tick_at_time(self.place, _nanoseconds(time))
+            return self.past.tick_at(_nanoseconds(time))
         return self.epoch(given[0], "epoch" if step is None else "step")
 
     def stretch(self, first: Any, last: Any) -> tuple[int, int]:
@@ -101,11 +101,11 @@ class Timeline:
 
     def content(self, tick: int) -> Content:
         """What the pages meant at a tick."""
-        return self._content or self.content_of(state_at(self.place, tick))
+        return self._content or self.content_of(self.past.at(tick))
 
     def content_of(self, found: Replayed) -> Content:
         """What the pages of a replayed state mean."""
-        return self._content or Content.of_records(_alive(found), self.page_words)
+        return self._content or Content.of_records(records_alive(found.events), self.page_words)
 
     def part(self, part: Any, tick: int, member: Any) -> Part:
         """The one part that a name or the id of a page means at a tick. Raises as `Run.blame`."""
@@ -127,17 +127,6 @@ class Timeline:
         if not found:
             raise PageNotFoundError(f"nothing lies on page {part} at epoch {tick}")
         return found
-
-
-def _alive(found: Replayed) -> list[PageRecord]:
-    live: dict[int, PageRecord] = {}
-    for event in found.events:
-        for record in event.records if isinstance(event.records, tuple) else ():
-            if record.op == "create":
-                live[int(record.pages[0])] = record
-            else:
-                live.pop(int(record.pages[0]), None)
-    return list(live.values())
 
 
 def _paging_like(like: Any, recorded: Paging) -> Paging:
