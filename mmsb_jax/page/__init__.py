@@ -8,11 +8,11 @@ from ._apply import apply, diff, rejected, settle
 from ._background import BackgroundCheckpointer
 from ._catalog_file import CheckpointCatalog
 from ._changes import PageChanges
-from ._compact import Compacted
 from ._checkpoint import Checkpoint, Loaded, Newest, checkpoints, open_checkpoint
 from ._checkpoint import load_newest as load_newest_checkpoint
 from ._checkpoint import newest as newest_checkpoint
 from ._checkpoint_write import remove_checkpoint, write_checkpoint
+from ._compact import Compacted
 from ._delta import DeltaBatch, merge, pack_mask, unpack_mask
 from ._digest import digest, digest_change
 from ._frame import FrameKind
@@ -27,15 +27,16 @@ from ._scan import Frame, read_frames
 from ._snapshot import Snapshot, snapshot_of
 from ._storage import DirectoryStorage, MemoryStorage, Storage
 from ._target import CatalogEvent
+from ._verify import Verified, verify
 from ._writer import SyncMode
 
 __all__ = [
     "BackgroundCheckpointer",
     "CatalogEvent",
-    "Compacted",
     "Checkpoint",
     "CheckpointCatalog",
     "CheckpointInfo",
+    "Compacted",
     "DeltaBatch",
     "DirectoryStorage",
     "EdgeRecords",
@@ -52,6 +53,7 @@ __all__ = [
     "Storage",
     "SyncMode",
     "TransactionLog",
+    "Verified",
     "apply",
     "checkpoints",
     "diff",
@@ -73,5 +75,6 @@ __all__ = [
     "snapshot_of",
     "unpack_mask",
     "verified_state",
+    "verify",
     "write_checkpoint",
 ]

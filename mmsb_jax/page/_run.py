@@ -16,6 +16,7 @@ from ._difference import Difference, difference
 from ._fork import fork
 from ._storage import Place
 from ._timeline import Timeline
+from ._verify import Verified, verify
 
 __all__ = ["Run", "open_run"]
 
@@ -259,6 +260,24 @@ class Run:
         """
         fork(self._past, self._timeline.epoch(epoch), path, time_ns=time.time_ns())
         return Run(path, like=self._like)
+
+    def verify(self) -> Verified:
+        """Check the whole log, every digest in it, and every checkpoint against it. A fork's parent has its own.
+
+        **Returns:** how much was checked.
+
+        **Raises:** `CorruptLogError`, `CorruptCheckpointError`; `ReplayDivergenceError`, which names the first commit
+        whose digest isn't that of the replayed state.
+
+        ```python
+        >>> import mmsb_jax as mmsb, jax.numpy as jnp, tempfile
+        >>> run = mmsb.record(lambda x: x + 1, jnp.int32(0), 9, path=tempfile.mkdtemp() + "/run", progress=False)
+        >>> run.verify().last
+        9
+
+        ```
+        """
+        return verify(self.path)
 
     def bisect(
         self, predicate: Callable[[Any], Any], *, first: int | Any | None = None, last: int | Any | None = None
