@@ -16,10 +16,10 @@ from ._frame import HEADER_BYTES, MAGIC, FrameHeader, FrameKind, parse_header
 from ._identity import Mark, RunIdentity, read_identity, read_mark
 from ._segments import read_base, segment_name, segment_start, segments
 from ._storage import Place, Storage, as_storage
+from ._window import WINDOW, Window
 
 __all__ = ["LogScanner", "headers_from", "read_frames"]
 
-_WINDOW = 8 << 20
 _HEADERS_ONLY = 16 << 10  # read at once where only headers are wanted: small frames come in one piece, large ones don't
 
 
@@ -56,24 +56,6 @@ def read_frames(place: Place, *, start: int = 0, stop: int | None = None, verify
     finally:
         if storage is not place:
             storage.close()
-
-
-class _Window:
-    """A stretch of one file in memory, moved along by need."""
-
-    def __init__(self, storage: Storage, name: str) -> None:
-        self.storage, self.name = storage, name
-        self.forget()
-
-    def forget(self) -> None:
-        self.base, self.data = 0, memoryview(b"")
-
-    def view(self, offset: int, length: int, ahead: int = _WINDOW) -> memoryview:
-        """Return `length` bytes at `offset`, fewer where the file ends; reads at least `ahead` when it has to read."""
-        at = offset - self.base
-        if at < 0 or at + length > len(self.data):
-            self.base, self.data, at = offset, self.storage.read(self.name, offset, max(length, ahead)), 0
-        return self.data[at : at + length]
 
 
 class LogScanner:
@@ -113,11 +95,11 @@ class LogScanner:
 
     def _enter(self, name: str) -> None:
         self.segment, self.offset, self.expected = name, 0, segment_start(name)
-        self._window = _Window(self.storage, name)
+        self._window = Window(self.storage, name)
 
     def _probe(self) -> Frame | str:
         """Return the frame at the current position, or why there is none."""
-        data = self._window.view(self.offset, HEADER_BYTES, _WINDOW if self.expected >= self.start else _HEADERS_ONLY)
+        data = self._window.view(self.offset, HEADER_BYTES, WINDOW if self.expected >= self.start else _HEADERS_ONLY)
         if not data:
             return "the file ends"
         header = parse_header(data)
@@ -212,13 +194,13 @@ class LogScanner:
 
 def headers_from(storage: Storage, name: str, position: int) -> Iterator[FrameHeader]:
     """Iterate over all that looks like a whole frame header in the rest of a file, at any offset."""
-    window = _Window(storage, name)
-    while chunk := window.view(position, _WINDOW):
+    window = Window(storage, name)
+    while chunk := window.view(position, WINDOW):
         data, at = bytes(chunk), -1
         while (at := data.find(MAGIC, at + 1)) >= 0:
             header = parse_header(window.view(position + at, HEADER_BYTES))
             if isinstance(header, FrameHeader):
                 yield header
-        if len(data) < _WINDOW:
+        if len(data) < WINDOW:
             return
         position += len(data) - len(MAGIC) + 1
