@@ -204,7 +204,7 @@ def test_a_later_frame_is_found_across_window_borders(monkeypatch):
     files = stale_mark(3)
     ends = ends_of(with_files(files))
     for window in (64, 65, 100, 1 << 20):
-        monkeypatch.setattr("mmsb_jax.page._scan._WINDOW", window)
+        monkeypatch.setattr("mmsb_jax.page._scan.WINDOW", window)
         storage = with_files(files)
         storage.files[FIRST][ends[2]] ^= 1
         with pytest.raises(CorruptLogError, match="yet frame 4 follows"):

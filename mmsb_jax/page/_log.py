@@ -137,9 +137,9 @@ class TransactionLog:
         try:
             if start is not None:
                 _refuse_existing(storage)  # again, now that nobody else can be creating one
-            if start is None:
-                sweep(storage)
             at = start or recover(storage, run)
+            if start is None:
+                sweep(storage)  # only now: a log that is refused stays as it is
             writer = FrameWriter(storage, run, at, options, environment)
             if start is not None:
                 writer.begin_run()

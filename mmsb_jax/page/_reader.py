@@ -70,7 +70,7 @@ class LogReader:
                 yield from self._read(number, stretch, positions, tick_before, newest_first)
 
     def last_write(self, page: int, tick: int = 2**32 - 1) -> Frame | None:
-        """Return the last frame at or before a tick that changed a page, by rows or by deleting it; None if none did."""
+        """Return the last frame at or before a tick that changed a page, by rows or by deleting it, or None."""
         kinds = (FrameKind.CHANGES, FrameKind.PAGES)
         wanted = Wanted((0, tick), pages=np.array([page], np.int32), kinds=kinds)
         for frame in self.frames(wanted, newest_first=True):
