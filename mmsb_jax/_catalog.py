@@ -83,6 +83,13 @@ class Catalog:
             )
         return self._graph
 
+    def records(self) -> tuple[PageRecord, ...]:
+        """All live pages as the log would tell of them, in the order in which they were created."""
+        return tuple(
+            PageRecord("create", page.ids, page.size, page.name, page.location, page.metadata)
+            for page in self.pages.values()
+        )
+
     def allocate(self, size: Any, name: Any, location: Any, metadata: Any) -> PageRecord:
         """Choose ids for a new page; nothing is entered yet."""
         size = as_whole_number("size", size)

@@ -10,12 +10,24 @@ from ._arguments import as_text
 from ._catalog import Catalog
 from ._engine import Engine, Step
 from ._errors import BusClosedError, LogFailedError
-from .page import TransactionLog, replay_log
+from .page import (
+    BackgroundCheckpointer,
+    CheckpointInfo,
+    Snapshot,
+    Storage,
+    TransactionLog,
+    newest_checkpoint,
+    replay_log,
+    snapshot_of,
+)
 from .physical import State
 from .propagation import Rule, RuleGraph, WaveReport
 from .utility import Counters
 
 __all__ = ["Session"]
+
+# Reopening reads a checkpoint and what was logged since: at most so many times the state, or so many bytes.
+_TAIL_STATES, _TAIL_BYTES = 8, 64 << 20
 
 
 class Session:
@@ -30,6 +42,8 @@ class Session:
         self._pending: set[int] = set()
         self._closed: str | None = None
         self._counters = Counters()
+        self._checkpointer: BackgroundCheckpointer | None = None
+        self._checkpointed_at = 0  # of the bytes that this session has logged
 
     @property
     def tick(self) -> int:
@@ -70,6 +84,59 @@ class Session:
         self._log.append_changes(self.tick + 1, changes, digest=self._engine.lanes(step.digest), intent=intent)
         self._engine.adopt(step)
         self._counters.committed(changes)
+        tail = max(_TAIL_BYTES, _TAIL_STATES * 4 * self._engine.num_pages * self._engine.page_words)
+        if self._log.bytes_written - self._checkpointed_at >= tail and not isinstance(self._log.place, Storage):
+            self._submit_checkpoint()
+
+    def checkpoint(self) -> CheckpointInfo:
+        """Write a checkpoint of the present state into the run, so that opening it again needs no log before it.
+
+        It shares with the one before what hasn't changed since. Large logs get checkpoints by themselves, in the
+        background. Returns when it is on the device.
+
+        **Raises:** `CheckpointFailedError`, after which log and state are as they were.
+
+        ```python
+        >>> import mmsb_jax as mmsb, numpy as np
+        >>> with mmsb.start(page_bytes=16, capacity=4) as bus:
+        ...     _ = bus.update_page(bus.create_page(4), np.float32(7))
+        ...     bus.checkpoint().tick
+        1
+
+        ```
+        """
+        self._check_open()
+        checkpointer = self._submit_checkpoint()
+        done = checkpointer.wait()
+        assert done is not None
+        return done
+
+    def _submit_checkpoint(self) -> BackgroundCheckpointer:
+        self._log.sync()
+        if self._checkpointer is None:
+            found = newest_checkpoint(self._log.place).checkpoint
+            self._checkpointer = BackgroundCheckpointer(self._log.place, base=found and found.info)
+        self._checkpointer.submit(self._snapshot())
+        self._checkpointed_at = self._log.bytes_written
+        return self._checkpointer
+
+    def _snapshot(self) -> Snapshot:
+        return snapshot_of(
+            self._engine.snapshot(),
+            self._log.sequence,
+            digest=self._engine.lanes(),
+            names=self._log.names,
+            records=self._catalog.records(),
+            edges=self._catalog.edges,
+        )
+
+    def _close(self) -> None:
+        """Wait for a checkpoint that is being written, and close the log, whatever becomes of that."""
+        try:
+            if self._checkpointer is not None:
+                self._checkpointer.close()
+        finally:
+            self._log.close()
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:

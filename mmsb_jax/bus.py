@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ._arguments import as_bytes, as_intent, as_view_dtype, check_batch
+from ._arguments import as_bytes, as_intent, as_view_dtype, as_whole_number, check_batch
 from ._catalog import Page, check_weights
 from ._errors import InvalidArgumentError
 from ._opening import open_session
 from ._session import Session
 from .graph import ShadowPageGraph
-from .page import DeltaBatch, Frame, PageRecord, Run, SyncMode, open_run, read_frames, replay
+from .page import Compacted, DeltaBatch, Frame, PageRecord, Run, SyncMode, open_run, read_frames, replay
 from .physical import State
 from .propagation import Rule, RuleGraph, WaveReport
 from .utility import BusStats
@@ -347,11 +347,30 @@ class Bus(Session):
         self._counters.waved(step.report)
         return step.report
 
-    def stop(self) -> None:
-        """Sync and close the log. Calling it again does nothing."""
+    def compact(self, before: int | Any) -> Compacted:
+        """Merge what was logged before a tick, so that the log gets shorter; later moments stay as they are.
+
+        **Raises:** `InvalidArgumentError` for a tick that hasn't been. See `mmsb.page.TransactionLog.compact`.
+        """
+        self._check_open()
+        with self._guarded():
+            return self._log.compact(as_whole_number("before", before))
+
+    def stop(self, checkpoint_path: str | os.PathLike[str] | Any | None = None) -> None:
+        """Sync and close the log. Calling it again does nothing.
+
+        **Arguments:**
+
+        - `checkpoint_path`: where to leave the present state as a run of its own, which `start` goes on with; a
+          directory that isn't there yet, or is empty. That is how a bus in memory is kept.
+
+        **Raises:** `InvalidArgumentError` when there is something at the path; the bus then stays open.
+        """
+        if checkpoint_path is not None:
+            self.history().fork(self.tick, checkpoint_path)
         if self._closed is None:
             self._closed = "it was stopped"
-        self._log.close()
+        self._close()
 
     def __enter__(self) -> "Bus":
         self._check_open()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import mmsb_jax as mmsb
-from mmsb_jax import CorruptLogError, InvalidArgumentError, InvalidTypeError, LogNotFoundError
+from mmsb_jax import CorruptLogError, InvalidArgumentError, InvalidTypeError
 from mmsb_jax.page import PageChanges, TransactionLog, replay_log
 from mmsb_jax.page._parent import PARENT_FILE
 from tests.recordings import START, write_recording
@@ -128,12 +128,15 @@ def test_without_its_parent_a_fork_still_has_its_own_part(forked, tmp_path):
     fork = go_on(fork, [6])
     shutil.rmtree(tmp_path / "run")
     assert mmsb.replay(fork.path).tick == 6
-    with pytest.raises(LogNotFoundError, match=r"forked at epoch 5 from the run .* Move it back"):
-        mmsb.open_run(fork.path).at(2)
+    run = mmsb.open_run(fork.path, like=made[0])
+    same(run.at(5), made[5])
+    assert run.first == 5
+    with pytest.raises(InvalidArgumentError, match=r"has 5 to 6. .* forked at epoch 5 from the run .* Move it back"):
+        run.at(2)
     with pytest.raises(InvalidArgumentError, match="begins with the state at tick 5"):
         mmsb.replay(fork.path, tick=2)
     write_recording(tmp_path / "run", made)  # another run at the same place
-    with pytest.raises(LogNotFoundError, match="it is not at"):
+    with pytest.raises(InvalidArgumentError, match="it is not at"):
         mmsb.open_run(fork.path).at(2)
 
 

@@ -106,9 +106,9 @@ def sweep(storage: Storage) -> None:
     """Take away what stands before the log's base; also what a compaction that died has left."""
     for name in leftovers(storage):
         storage.remove(name)
-    first = segment_start(segments(storage)[0])
+    merged = read_base(storage).merged
     for info in checkpoints(storage):
-        if first and info.sequence < first:
+        if info.sequence <= merged:  # its frame is no longer the one that it stands behind
             remove_checkpoint(storage, info)
 
 

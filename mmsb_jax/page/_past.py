@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt32
 
-from .._errors import InvalidArgumentError
+from .._errors import InvalidArgumentError, LogNotFoundError
 from ._body import Frame
 from ._changes import PageChanges
 from ._frame import HEADER_BYTES, FrameKind, parse_header
@@ -56,21 +56,24 @@ class Past:
             for _ in scanner:
                 pass
             self.last, self.names = scanner.tick, tuple(scanner.names)
+        self.lost = ""
 
     @cached_property
     def parent(self) -> "Past | None":
-        """The past of the run that this one was forked from. Raises `LogNotFoundError` when it isn't there."""
+        """The past of the run that this one was forked from; None when there is none, or `lost` says why."""
         if self._parent is None:
             return None
         with opened(self.place) as storage:
-            return Past(find_parent(storage, self._parent))
+            try:
+                return Past(find_parent(storage, self._parent))
+            except LogNotFoundError as why:
+                self.lost = str(why)
+                return None
 
     @property
     def first(self) -> int:
-        """The earliest tick that can be read: 0, unless the log was compacted, or its parent's."""
-        if self._parent is None:
-            return self._base.tick
-        return min(self.parent.first, self._base.tick) if self.parent else 0
+        """The earliest tick that can be read: 0, unless the log was compacted; a fork's is that of its parent."""
+        return self._base.tick if self.parent is None else min(self.parent.first, self._base.tick)
 
     def records(self) -> tuple[PageRecord, ...]:
         """The records of the PAGES frames at the very beginning of the log, before anything was written."""

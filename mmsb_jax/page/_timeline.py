@@ -77,7 +77,8 @@ class Timeline:
             raise InvalidTypeError(f"got {what}={given!r}; pass a whole number")
         tick = number + self.last + 1 if number < 0 else number
         if not self.first <= tick <= self.last:
-            raise InvalidArgumentError(f"got {what} {number}, but this run has {self.first} to {self.last}")
+            why = f". {self.past.lost}" if tick < self.first and self.past.lost else ""
+            raise InvalidArgumentError(f"got {what} {number}, but this run has {self.first} to {self.last}{why}")
         if tick % self.every and tick not in (self.first, self.last):
             low = max(tick // self.every * self.every, self.first)
             raise InvalidArgumentError(
