@@ -18,12 +18,14 @@ from ._digest import digest, digest_change
 from ._frame import FrameKind
 from ._log import TransactionLog
 from ._manifest import CheckpointInfo
+from ._record import record
 from ._records import EdgeRecords, PageRecord, schema_of
 from ._replay import Replayed
 from ._replay import replay as replay_log
 from ._restore import replay, verified_state
 from ._run import Run, open_run
 from ._scan import Frame, read_frames
+from ._select import Selection, select
 from ._snapshot import Snapshot, snapshot_of
 from ._storage import DirectoryStorage, MemoryStorage, Storage
 from ._target import CatalogEvent
@@ -49,6 +51,7 @@ __all__ = [
     "PageRecord",
     "Replayed",
     "Run",
+    "Selection",
     "Snapshot",
     "Storage",
     "SyncMode",
@@ -66,11 +69,13 @@ __all__ = [
     "open_run",
     "pack_mask",
     "read_frames",
+    "record",
     "rejected",
     "remove_checkpoint",
     "replay",
     "replay_log",
     "schema_of",
+    "select",
     "settle",
     "snapshot_of",
     "unpack_mask",

@@ -196,8 +196,13 @@ class TransactionLog:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What this object has appended: frames, rows in them, and calls that waited for the device."""
-        return {"frames": self._writer.frames, "rows": self._writer.rows, "syncs": self._writer.syncs}
+        """What this object has done: frames appended, rows in them, calls that waited for the device.
+
+        `index_failures` counts segments whose index could not be written; readers make up for it.
+        """
+        writer = self._writer
+        done = {"frames": writer.frames, "rows": writer.rows, "syncs": writer.syncs}
+        return done | {"index_failures": writer.index.failures}
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -55,6 +55,7 @@ class LogReader:
         self.segments = segments(storage)
         self._starts = [segment_start(name) for name in self.segments]
         self._last = self._load(len(self.segments) - 1) if self.segments else []
+        self.names: tuple[str, ...] = ()
         self.names = self._read_names()
 
     def stretches(self, number: int) -> list[Stretch]:
@@ -146,7 +147,7 @@ class LogReader:
         offsets, window = stretch.offsets[positions], Window(self.storage, self.segments[number])
         ends = offsets + HEADER_BYTES + stretch.headers["body_bytes"][positions].astype(np.int64)
         ticks, near = np.append(tick_before, stretch.headers["tick"]), _near(offsets, ends)
-        file, known = self.storage.describe(self.segments[number]), len(getattr(self, "names", ()))
+        file, known = self.storage.describe(self.segments[number]), len(self.names)
         for i in reversed(range(len(positions))) if backwards else range(len(positions)):
             header, offset = stretch.header(int(positions[i])), int(offsets[i])
             body = window.view(offset + HEADER_BYTES, header.body_bytes, 0 if backwards else int(near[i]))
