@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32, UInt32
 
-from .page import DeltaBatch, PageChanges, apply, digest, digest_change, pack_mask, unpack_mask
+from ._residency import Residency
+from .page import DeltaBatch, PageChanges, digest, pack_mask, settle, unpack_mask
 from .physical import State
-from .propagation import RuleGraph, Ticked, WaveReport, propagate, tick
+from .propagation import RuleGraph, Ticked, WaveReport, pages_needed, propagate, tick
 
 __all__ = ["Engine", "Step"]
 
@@ -33,13 +34,16 @@ class Step(NamedTuple):
 
 
 class Engine:
-    """The present state of a bus on its device."""
+    """The present state of a bus on its device, where all of it lies, or with a residency, what is needed of it."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(
+        self, state: State, residency: Residency | None = None, lanes: UInt32[Array, "2"] | None = None
+    ) -> None:
         self._state = state
         self._lent = False
         self._room: dict[int, int] = {}
-        self.digest: UInt32[Array, "2"] = digest(state)
+        self.residency = residency
+        self.digest: UInt32[Array, "2"] = digest(state) if lanes is None else lanes
         self.num_pages, self.page_words = state.num_pages, state.page_words
 
     @property
@@ -48,7 +52,9 @@ class Engine:
         return bool(self._state.pages.is_deleted())
 
     def snapshot(self) -> State:
-        """The present state, to keep: it won't be overwritten in place."""
+        """The present state, whole, to keep: it won't be overwritten in place."""
+        if self.residency is not None:
+            return self.residency.whole(self._state)
         self._lent = True
         return self._state
 
@@ -59,6 +65,8 @@ class Engine:
 
     def read(self, ids: np.ndarray) -> np.ndarray:
         """uint32[n, page_words]: contents of some pages."""
+        if self.residency is not None:
+            return self.residency.read(self._state, ids)
         return np.asarray(_read(self._state, self._padded_ids(ids)))[: len(ids)]
 
     def check(self, graph: RuleGraph) -> None:
@@ -68,8 +76,9 @@ class Engine:
 
     def tick(self, graph: RuleGraph | None, deltas: DeltaBatch, source: int) -> Step:
         """Prepare a tick. The present state is used up, for it is changed in place: adopt the result."""
+        page = np.asarray(deltas.page)
         out: Ticked = _tick(
-            self._own_state(),
+            self._state_with(graph, page[page < self.num_pages], written=True),
             graph,
             deltas,
             digest_before=self.digest,
@@ -82,7 +91,8 @@ class Engine:
         """Prepare a wave that begins at some pages, one tick from now. The same holds as for `tick`."""
         seeds = self._padded_ids(dirty)
         room = self._room_for(len(seeds))
-        step = Step(*_wave(self._own_state(), graph, seeds, self.digest, capacity=room, source=np.int32(source)))
+        state = self._state_with(graph, dirty)
+        step = Step(*_wave(state, graph, seeds, self.digest, capacity=room, source=np.int32(source)))
         return self._learn(len(seeds), step)
 
     def _room_for(self, rows: int) -> int:
@@ -96,7 +106,16 @@ class Engine:
 
     def erase(self, ids: np.ndarray) -> Step:
         """Prepare to zero some pages, one tick from now. The present state stays as it is."""
-        return Step(*_erase(self._own_state(), self._padded_ids(ids), self.digest))
+        return Step(*_erase(self._state_with(None, ids, written=True), self._padded_ids(ids), self.digest))
+
+    def _state_with(self, graph: RuleGraph | None, ids: np.ndarray, *, written: bool = False) -> State:
+        """The present state, with all pages on the device that a step from these can touch; it may be used up."""
+        if self.residency is None:
+            return self._own_state()
+        written_ids = ids if written else ids[:0]
+        reached = ids[:0] if graph is None else pages_needed(graph, ids)
+        self._state = self.residency.fetch(self._state, reached, written=written_ids)
+        return self._state
 
     def _own_state(self) -> State:
         # A snapshot that somebody may hold is left to them, and the step gets a copy of its own. (A second compiled
@@ -108,6 +127,29 @@ class Engine:
     def adopt(self, step: Step) -> None:
         """Make a prepared step the present."""
         self._state, self.digest = step.state, step.digest
+        if self.residency is not None:
+            self._state = self.residency.send_home(self._state)
+
+    # Placement. Contents and digest stay as they are.
+
+    def place(self, ids: np.ndarray, location: str) -> str:
+        """Let pages live somewhere from now on; returns the memory in which that is. Raises `CapacityError`."""
+        if self.residency is None:
+            if location == "device":
+                return "device"
+            self.residency, self._state = Residency.of(self._state)
+        self._state = self.residency.settle(self._state, ids, location)
+        return "device" if location == "device" else self.residency.host.memory
+
+    def prefetch(self, ids: np.ndarray) -> None:
+        """Begin to bring pages to the device."""
+        if self.residency is not None:
+            self._state = self.residency.fetch(self._state, ids)
+
+    def forget(self, ids: np.ndarray) -> None:
+        """These pages were erased, and are nobody's now."""
+        if self.residency is not None:
+            self._state = self.residency.forget(self._state, ids)
 
     def adopt_unchanged(self, step: Step, now: int) -> None:
         """Adopt a step that changed nothing, and let no time pass."""
@@ -200,11 +242,12 @@ def _wave_step(
 def _erase(
     state: State, ids: Int32[Array, " n"], digest_before: UInt32[Array, "2"]
 ) -> tuple[State, UInt32[Array, "2"], DeltaBatch, WaveReport]:
-    state = state.advance()
     zeros = jnp.zeros((len(ids), state.page_words), jnp.uint32)
     deltas = DeltaBatch(ids, zeros, None, jnp.zeros(len(ids), jnp.int32), jnp.zeros((), jnp.int32))
-    moved = digest_before + digest_change(ids, state.rows(ids), zeros)
-    return apply(state, deltas), moved, deltas, WaveReport.nothing()
+    after, _, moved = settle(state.advance(), deltas)
+    # Replaying a deletion stamps its pages, those that were zero already too.
+    epoch = after.epoch.at[ids].set(after.tick, mode="drop")
+    return eqx.tree_at(lambda s: s.epoch, after, epoch), digest_before + moved, deltas, WaveReport.nothing()
 
 
 _read = jax.jit(lambda state, ids: state.rows(ids))

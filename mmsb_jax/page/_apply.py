@@ -43,6 +43,7 @@ def apply(state: State, deltas: DeltaBatch) -> State:
     ```
     """
     _check_fits(state, deltas)
+    state.require_whole("apply")
     if len(deltas) == 0:
         return state
     if len(deltas) >= state.num_pages:
@@ -185,7 +186,7 @@ def _resolve(state: State, deltas: DeltaBatch, old: UInt32[Array, "n words"]) ->
         new = jnp.where(winner >= 0, payload, old)
     slot = state.slot_of_page.at[jnp.where(valid, page, 0)].get(mode="promise_in_bounds")
     speaks = valid & (last == rows)
-    return _Winners(last, winner, new, jnp.where(speaks, slot, jnp.int32(state.num_pages)))
+    return _Winners(last, winner, new, jnp.where(speaks, slot, jnp.int32(state.pages.shape[0])))
 
 
 def _last_rows(page: Int32[Array, " n"], pages: int) -> Int32[Array, " n"]:

@@ -36,6 +36,7 @@ def digest(state: State) -> UInt32[Array, "2"]:
     ```
     """
     require_instance(state, State, "digest takes a whole state")
+    state.require_whole("digest")
     page_of_slot = (
         jnp.zeros_like(state.slot_of_page)
         .at[state.slot_of_page]

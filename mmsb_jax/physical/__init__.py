@@ -3,7 +3,24 @@
 from ._allocator import Allocator, AllocatorStats
 from ._leaf import Leaf
 from ._paging import Paging
+from ._placement import PINNED, append_void, begin_partial, enter, host_memory, leave, make_whole, rearrange
 from ._state import State
 from ._words import as_words, from_words
 
-__all__ = ["Allocator", "AllocatorStats", "Leaf", "Paging", "State", "as_words", "from_words"]
+__all__ = [
+    "PINNED",
+    "Allocator",
+    "AllocatorStats",
+    "Leaf",
+    "Paging",
+    "State",
+    "append_void",
+    "as_words",
+    "begin_partial",
+    "enter",
+    "from_words",
+    "host_memory",
+    "leave",
+    "make_whole",
+    "rearrange",
+]

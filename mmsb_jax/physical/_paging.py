@@ -260,6 +260,7 @@ class Paging:
 
     def _check_state(self, state: Any) -> None:
         require_instance(state, State, "Paging.of(tree) makes one that fits")
+        state.require_whole("a paging")
         if (state.num_pages, state.page_words) != (self.num_pages, self.page_words):
             raise InvalidArgumentError(
                 f"got a state of {state.num_pages} pages of {state.page_words} words; this tree lies on "

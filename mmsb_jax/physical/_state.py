@@ -38,6 +38,10 @@ class State(eqx.Module):
     """The tick at which the page was last written; 0 for never."""
     tick: UInt32[Array, ""]
     """The present moment. Whatever is applied now is stamped with it."""
+    whole: bool = eqx.field(static=True, default=True)
+    """Whether every page has a row here, which goes for any state that isn't the inside of a bus.
+
+    In one that isn't whole, pages without a row share the last row, which is zero (see `mmsb_jax.physical.enter`)."""
 
     @classmethod
     def create(cls, pages: int | Any, *, page_bytes: int | Any = 1024) -> "State":
@@ -71,12 +75,23 @@ class State(eqx.Module):
         """Bytes in a page (static)."""
         return 4 * self.page_words
 
+    def require_whole(self, what: str) -> None:
+        """Raise `InvalidArgumentError` unless every page has a row here; `what` can't do without."""
+        if not self.whole:
+            raise InvalidArgumentError(
+                f"{what} needs a whole state, but some pages of this one lie in host memory; `bus.state` puts a "
+                "whole one together"
+            )
+
     def advance(self) -> "State":
         """The same contents, one tick later."""
         return eqx.tree_at(lambda s: s.tick, self, self.tick + jnp.uint32(1))
 
     def rows(self, page: Int32[Array, "..."]) -> UInt32[Array, "... words"]:
-        """Contents of some pages, by id. An id outside `[0, num_pages)` reads as zeros."""
+        """Contents of some pages, by id. An id outside `[0, num_pages)` reads as zeros.
+
+        So does a page without a row, in a state that isn't whole: whoever has one knows which pages it holds.
+        """
         inside = (page >= 0) & (page < self.num_pages)
         slot = self.slot_of_page.at[jnp.where(inside, page, 0)].get(mode="promise_in_bounds")
         row = self.pages.at[slot].get(mode="promise_in_bounds")
@@ -85,8 +100,9 @@ class State(eqx.Module):
     def view(self, dtype: jax.typing.DTypeLike | Any = jnp.uint32) -> Shaped[Array, "pages words"]:
         """All pages in the order of their ids, as a 4-byte dtype.
 
-        **Raises:** `InvalidTypeError` for any other dtype.
+        **Raises:** `InvalidTypeError` for any other dtype, `InvalidArgumentError` for a state that isn't whole.
         """
+        self.require_whole("view")
         ordered = self.pages.at[self.slot_of_page].get(mode="promise_in_bounds", unique_indices=True)
         return from_words(ordered, dtype)
 

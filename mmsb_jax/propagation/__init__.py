@@ -6,6 +6,7 @@ Changes spread in two ways: `matmul` and `closure` take a sparse operator to a v
 
 from ._closure import Closure, closure
 from ._matmul import matmul
+from ._reach import pages_needed
 from ._rule import Rule, RuleGraph, Term
 from ._sparse import SparseMatrix
 from ._tick import Ticked, tick
@@ -22,6 +23,7 @@ __all__ = [
     "WaveReport",
     "closure",
     "matmul",
+    "pages_needed",
     "propagate",
     "tick",
 ]

@@ -247,7 +247,7 @@ def _window(graph: RuleGraph, state: State, wave: _Wave) -> _Wave:
     position = jnp.where(changed, position, wave.out_page.shape[0])
     queue = wave.queue._replace(waiting=waiting.at[stage].set(left), left=wave.queue.left - taken)
     return _Wave(
-        pages=wave.pages.at[jnp.where(changed, slot, state.num_pages)].set(new, mode="drop"),
+        pages=wave.pages.at[jnp.where(changed, slot, state.pages.shape[0])].set(new, mode="drop"),
         epoch=wave.epoch.at[jnp.where(changed, page, state.num_pages)].set(state.tick, mode="drop"),
         queue=_push_children(graph, queue, page, changed),
         stage=following,
