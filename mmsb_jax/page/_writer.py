@@ -238,8 +238,6 @@ class FrameWriter:
 
     def _mark(self) -> None:
         """Say what is durable. The mark itself becomes so before the next sync, so it lags by one at most."""
-        if not self.storage.exists(MARK):
-            return  # only while a run is being created
         slot = 1 - self.slot
         mark = Mark(self.durable, segment_start(self.segment), self.end, self.boot)
         self.mark_synced = False
