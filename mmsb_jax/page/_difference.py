@@ -39,7 +39,7 @@ class PartDifference:
     def __str__(self) -> str:
         count, size, pages = len(self.elements), int(np.prod(np.shape(self.new), dtype=np.int64)), len(self.pages)
         of = "" if self.member is None else f" of member {self.member}"
-        lines = [f"{self.name}{of}: {count:,} of {size:,} elements, on {pages} page{'s' * (pages != 1)}"]
+        lines = [f"{self.name or '(the tree)'}{of}: {count:,} of {size:,} elements, on {pages} page{'s' * (pages != 1)}"]
         for element in self.elements[:_SHOWN].tolist():
             index = tuple(int(i) for i in np.unravel_index(element, np.shape(self.new))) if np.shape(self.new) else ()
             where = "[" + ", ".join(map(str, index)) + "]" if index else "value"

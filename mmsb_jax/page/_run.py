@@ -153,7 +153,7 @@ class Run:
             return
         wanted: Bool[np.ndarray, " n"] = np.zeros(end - begin + 1, bool)
         wanted[chosen - begin] = True
-        fixed = None if self.about is None else self._timeline.content(begin)
+        fixed = None if self.about is None else self._timeline.fixed_content()
         for tick, pages in self._past.walk(begin, end, wanted):
             content = fixed or self._timeline.content(tick)
             yield tick, content.tree(pages.copy())
@@ -235,6 +235,39 @@ class Run:
             ticks = np.full(len(rows), frame.tick) if rows.tick is None else rows.tick
             for tick, source in dict.fromkeys(zip(ticks.tolist(), rows.source.tolist(), strict=True)):
                 yield Write(tick, names[source], names[frame.intent], frame.time_ns)
+
+    def first_difference(self, other: "Run") -> Difference | None:
+        """The first epoch, of those that both runs have recorded, at which they differ: there, from this to the other.
+
+        **Returns:** None when they are the same, bit for bit. Holds one state of each run at a time.
+
+        **Raises:** `InvalidArgumentError` when their leaves aren't the same.
+
+        ```python
+        >>> import mmsb_jax as mmsb, jax.numpy as jnp, tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> one, two = (
+        ...     mmsb.record(lambda x: x * rate, jnp.float32(1), 5, path=f"{folder}/{rate}", progress=False)
+        ...     for rate in (1.5, 2)
+        ... )
+        >>> one.first_difference(two).first
+        1
+
+        ```
+        """
+        begin, end = max(self.first, other.first), min(self.last, other.last)
+        shared = np.intersect1d(self.epochs, other.epochs)
+        if not len(shared):
+            return None
+        wanted = np.zeros(end - begin + 1, bool)
+        wanted[shared - begin] = True
+        contents = self._timeline.fixed_content(), other._timeline.fixed_content()
+        for (tick, pages), (_, others) in zip(
+            self._past.walk(begin, end, wanted), other._past.walk(begin, end, wanted), strict=True
+        ):
+            if not np.array_equal(pages, others):
+                return difference(tick, pages, contents[0], tick, others, contents[1])
+        return None
 
     def fork(self, epoch: int | Any, path: Place | Any) -> "Run":
         """A new run that begins with the state at an epoch. What was before it keeps by reference to this run.

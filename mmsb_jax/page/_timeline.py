@@ -104,6 +104,12 @@ class Timeline:
         """What the pages meant at a tick."""
         return self._content or self.content_of(self.past.at(tick))
 
+    def fixed_content(self) -> Content:
+        """What the pages of a recorded run mean, always. Raises `InvalidArgumentError` for the run of a bus."""
+        if self._content is None:
+            raise InvalidArgumentError(f"{self.place} is the run of a bus, not a recorded one: its pages come and go")
+        return self._content
+
     def content_of(self, found: Replayed) -> Content:
         """What the pages of a replayed state mean."""
         return self._content or Content.of_records(records_alive(found.events), self.page_words)
