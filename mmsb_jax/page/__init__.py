@@ -4,8 +4,10 @@ Deltas with `apply`, `merge`, `diff` and `digest` are pure functions. The transa
 `replay` reads from it is the state.
 """
 
+from ._about import About
 from ._apply import apply, diff, rejected, settle
 from ._background import BackgroundCheckpointer
+from ._blame import Blame, Write
 from ._catalog_file import CheckpointCatalog
 from ._changes import PageChanges
 from ._checkpoint import Checkpoint, Loaded, Newest, checkpoints, open_checkpoint
@@ -14,6 +16,7 @@ from ._checkpoint import newest as newest_checkpoint
 from ._checkpoint_write import remove_checkpoint, write_checkpoint
 from ._compact import Compacted
 from ._delta import DeltaBatch, merge, pack_mask, unpack_mask
+from ._difference import Difference, PartDifference
 from ._digest import digest, digest_change
 from ._frame import FrameKind
 from ._log import TransactionLog
@@ -28,18 +31,22 @@ from ._scan import Frame, read_frames
 from ._select import Selection, select
 from ._snapshot import Snapshot, snapshot_of
 from ._storage import DirectoryStorage, MemoryStorage, Storage
+from ._tail import follow
 from ._target import CatalogEvent
 from ._verify import Verified, verify
 from ._writer import SyncMode
 
 __all__ = [
+    "About",
     "BackgroundCheckpointer",
+    "Blame",
     "CatalogEvent",
     "Checkpoint",
     "CheckpointCatalog",
     "CheckpointInfo",
     "Compacted",
     "DeltaBatch",
+    "Difference",
     "DirectoryStorage",
     "EdgeRecords",
     "Frame",
@@ -49,6 +56,7 @@ __all__ = [
     "Newest",
     "PageChanges",
     "PageRecord",
+    "PartDifference",
     "Replayed",
     "Run",
     "Selection",
@@ -57,11 +65,13 @@ __all__ = [
     "SyncMode",
     "TransactionLog",
     "Verified",
+    "Write",
     "apply",
     "checkpoints",
     "diff",
     "digest",
     "digest_change",
+    "follow",
     "load_newest_checkpoint",
     "merge",
     "newest_checkpoint",

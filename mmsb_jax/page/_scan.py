@@ -69,10 +69,8 @@ class LogScanner:
     """
 
     def __init__(self, storage: Storage, run: RunIdentity, *, start: int = 0, verify: bool = True) -> None:
-        # The mark is read before any frame: what it covers was there before we looked.
-        self.mark: Mark = read_mark(storage, run.salt)[0]
-        self.has_power = self.mark.boot == storage.boot() != 0
         self.storage, self.run, self.start, self.verify = storage, run, start, verify
+        self.look_at_the_mark()
         self.names = [""]
         self.environment: dict[str, str] = {}
         self.tick = 0
@@ -82,6 +80,14 @@ class LogScanner:
         if not found or segment_start(found[0]) != self.base.segment:
             raise CorruptLogError(storage.describe(segment_name(self.base.segment)), 0, "the first segment is missing")
         self._enter(max([name for name in found if segment_start(name) <= start], default=found[0]))
+
+    def look_at_the_mark(self) -> None:
+        """Read the mark, which comes before any frame: what it covers was there before we looked.
+
+        An iteration that has ended may be taken up again after another look, where the log has grown.
+        """
+        self.mark: Mark = read_mark(self.storage, self.run.salt)[0]
+        self.has_power = self.mark.boot == self.storage.boot() != 0
 
     def __iter__(self) -> Iterator[Frame]:
         while True:
