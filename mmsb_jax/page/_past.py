@@ -21,6 +21,7 @@ from ._records import PageRecord
 from ._replay import Replayed, replay
 from ._scan import LogScanner, read_frames
 from ._segments import read_base, segment_start, segments
+from ._select import select
 from ._storage import Place, Storage, opened
 from ._target import Target
 
@@ -95,23 +96,14 @@ class Past:
 
     def rows(self, pages: np.ndarray, first: int, last: int) -> Iterator[Rows]:
         """Iterate over the rows that touch some pages, from one tick to another, oldest first, commit by commit."""
-        start = 0
+        own = 0
         if self.parent is not None:
-            start = self._base.merged + 1
+            own = self._base.merged + 1
             if first <= self._base.tick:
                 yield from self.parent.rows(pages, first, min(last, self._base.tick))
-        for frame in read_frames(self.place, start=start):
-            if frame.tick > last and not frame.has_ticks:
-                return
-            if frame.kind == FrameKind.CHANGES and frame.tick >= first:
-                changes = frame.changes().until(last)
-                wanted: Bool[np.ndarray, " n"] = np.isin(changes.page, pages)
-                if changes.tick is not None:
-                    wanted &= changes.tick >= first
-                if wanted.any():
-                    yield Rows(frame, changes.take(wanted), self.names)
-            if frame.tick > last:
-                return
+        for frame, changes in select(self.place, pages=pages, ticks=(first, last)):
+            if frame.sequence >= own:
+                yield Rows(frame, changes, self.names)
 
     def walk(self, first: int, last: int, wanted: Bool[np.ndarray, " ticks"]) -> Iterator[Moment]:
         """Go from tick `first` to `last`, both included, over those that `wanted` marks, counted from `first`.

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Bool, Int64
 
 from .._errors import InvalidArgumentError
@@ -14,6 +15,7 @@ from ._about import About
 from ._blame import Blame, Write, blame
 from ._difference import Difference, difference
 from ._fork import fork
+from ._select import select
 from ._storage import Place
 from ._timeline import Timeline
 from ._verify import Verified, verify
@@ -293,6 +295,23 @@ class Run:
         """
         fork(self._past, self._timeline.epoch(epoch), path, time_ns=time.time_ns())
         return Run(path, like=self._like)
+
+    def to_arrow(self, **filters: Any) -> pa.RecordBatchReader:
+        """What was logged as a stream of Arrow batches, a row for every page that changed at an epoch.
+
+        Polars, DuckDB and pandas read it, in constant memory. A fork's parent has its own.
+
+        **Arguments:** those of `mmsb.page.select`: `leaves`, `pages`, `ticks`, `times`, `sources`, `intents`.
+
+        ```python
+        >>> import mmsb_jax as mmsb, jax.numpy as jnp, tempfile
+        >>> run = mmsb.record(lambda x: x + 1, jnp.int32(0), 9, path=tempfile.mkdtemp() + "/run", progress=False)
+        >>> run.to_arrow(ticks=(4, 6)).read_all().column("words").to_pylist()
+        [[4], [5], [6]]
+
+        ```
+        """
+        return select(self.path, **filters).to_arrow()
 
     def verify(self) -> Verified:
         """Check the whole log, every digest in it, and every checkpoint against it. A fork's parent has its own.
