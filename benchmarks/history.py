@@ -31,7 +31,7 @@ class Lengths:
 
 
 def _lengths(long: float) -> object:
-    return lambda quick: Lengths(4e6, 2e6, 4096) if quick else Lengths(long, 1e8)
+    return lambda quick: Lengths(2.5e7, 1.3e7, 4096) if quick else Lengths(long, 1e8)
 
 
 def _stretch(step: int, pages: int) -> np.ndarray:
