@@ -11,7 +11,7 @@ from ._catalog import Page
 from ._errors import *  # noqa: F403
 from .bus import Bus, start
 from .graph import EdgeKind, ShadowPageGraph
-from .page import DeltaBatch, Run, apply, diff, digest, merge, open_run, replay
+from .page import DeltaBatch, Recorder, Run, apply, diff, digest, merge, open_run, record, replay
 from .physical import Paging, State, as_words, from_words
 from .propagation import Rule, RuleGraph, SparseMatrix, Term, closure, matmul, propagate, tick
 
@@ -23,6 +23,7 @@ __all__ = [
     "EdgeKind",
     "Page",
     "Paging",
+    "Recorder",
     "Rule",
     "RuleGraph",
     "Run",
@@ -44,6 +45,7 @@ __all__ = [
     "physical",
     "propagate",
     "propagation",
+    "record",
     "replay",
     "semiring",
     "start",

@@ -22,6 +22,7 @@ from ._frame import FrameKind
 from ._log import TransactionLog
 from ._manifest import CheckpointInfo
 from ._record import record
+from ._recorder import Recorder
 from ._records import EdgeRecords, PageRecord, schema_of
 from ._replay import Replayed
 from ._replay import replay as replay_log
@@ -57,6 +58,7 @@ __all__ = [
     "PageChanges",
     "PageRecord",
     "PartDifference",
+    "Recorder",
     "Replayed",
     "Run",
     "Selection",

@@ -1,0 +1,174 @@
+"""The run that a recorded loop writes: its description, its first state, its commits, and checkpoints now and then."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt32
+
+from .._errors import InvalidArgumentError
+from ._about import About
+from ._background import BackgroundCheckpointer
+from ._changes import PageChanges
+from ._checkpoint import checkpoints
+from ._drain import Rows
+from ._frame import FrameKind
+from ._identity import RUN_FILE
+from ._log import TransactionLog
+from ._past import Past
+from ._replay import Replayed
+from ._scan import read_frames
+from ._snapshot import Snapshot
+from ._storage import Place, as_storage
+from ._writer import SyncMode
+
+__all__ = ["Recording", "exists", "recorded_before"]
+
+_KEYFRAME_STATES = 8
+_KEYFRAME_BYTES = 256 << 20  # a log of this size is replayed in a fraction of a second
+
+
+def exists(place: Place) -> bool:
+    """Whether there is a run."""
+    storage = as_storage(place)
+    try:
+        return storage.exists(RUN_FILE)
+    finally:
+        if storage is not place:
+            storage.close()
+
+
+def recorded_before(place: Place, about: About) -> Replayed | None:
+    """The state at the last commit of a run; None when it was interrupted before its first state was in the log.
+
+    **Raises:** `InvalidArgumentError` when the run was recorded in another way than `about` says.
+    """
+    found, begun = None, False
+    for frame in read_frames(place):
+        if frame.kind == FrameKind.PAGES and found is None:
+            found = About.of_records(frame.pages())
+        if frame.kind == FrameKind.CHANGES:
+            begun = True
+            break
+    if begun and found is None:
+        raise InvalidArgumentError(f"{place} is the run of a bus, which mmsb.start continues; record to another path")
+    if found is not None:
+        _require_same(found, about)
+    if not begun:
+        return None
+    past = Past(place)
+    return past.at(past.last)
+
+
+def _require_same(found: About, wanted: About) -> None:
+    if not found.whole:
+        raise InvalidArgumentError(
+            "this run recorded only a part of its state (select=…), so there is no state to go on from; record it anew"
+        )
+    for what in ("every", "members"):
+        if getattr(found, what) != getattr(wanted, what):
+            raise InvalidArgumentError(
+                f"this run was recorded with {what}={getattr(found, what)}, and now {what}={getattr(wanted, what)} is "
+                "asked for; go on as it was begun, or record to another path"
+            )
+    old, new = found.paging, wanted.paging
+    for before, now in zip(old.leaves, new.leaves, strict=False):
+        if before != now:
+            raise InvalidArgumentError(f"this run's state has the leaf {before}, and now it has {now} in its place")
+    if (len(old.leaves), old.page_words) != (len(new.leaves), new.page_words):
+        raise InvalidArgumentError(
+            f"this run's state has {len(old.leaves)} leaves on pages of {4 * old.page_words} bytes, and now it has "
+            f"{len(new.leaves)} on pages of {4 * new.page_words}; go on with the same state and page_bytes"
+        )
+
+
+class Recording:
+    """The writer of a recorded run. Closes its log; a context manager."""
+
+    def __init__(self, log: TransactionLog, about: About) -> None:
+        self.log, self._about = log, about
+        self._epoch = np.zeros(about.num_pages, np.uint32)
+        self._state_bytes = 4 * about.num_pages * about.paging.page_words
+        self._source = 0
+        self._bytes_then = 0
+        self._checkpoints: BackgroundCheckpointer | None = None
+
+    @classmethod
+    def begun(
+        cls,
+        place: Place,
+        about: About,
+        pages: UInt32[np.ndarray, "pages W"],
+        *,
+        sync: SyncMode,
+    ) -> "Recording":
+        """Start a run, or finish starting one, with its state at tick 0."""
+        if exists(place):
+            log = TransactionLog.open(place, sync=sync)
+        else:
+            log = TransactionLog.create(place, page_words=about.paging.page_words, capacity=about.num_pages, sync=sync)
+        recording = cls(log, about)
+        try:
+            if not any(frame.kind == FrameKind.PAGES for frame in read_frames(log.place)):
+                log.append_pages(0, about.records())
+            init = log.name_id("init")
+            ids = np.flatnonzero(pages.any(axis=1)).astype(np.int32)
+            rows = pages if len(ids) == len(pages) else pages[ids]
+            log.append_changes(0, PageChanges(ids, np.full(len(ids), init, np.int32), None, rows))
+            recording._source = log.name_id("step")
+        except BaseException:
+            log.close()
+            raise
+        return recording
+
+    @classmethod
+    def resumed(cls, place: Place, about: About, before: Replayed, *, sync: SyncMode) -> "Recording":
+        """Go on with a run."""
+        recording = cls(TransactionLog.open(place, sync=sync), about)
+        recording._epoch = before.epoch.copy()
+        recording._source = recording.log.name_id("step")
+        return recording
+
+    def append(self, rows: Rows, tick: int, digest: tuple[int, int] | None) -> None:
+        """Commit what a chunk of steps changed."""
+        changes = rows.changes(self._source)
+        self.log.append_changes(tick, changes, digest=digest)
+        self._epoch[changes.page] = changes.tick
+
+    def keyframe_due(self) -> bool:
+        """Whether the log has grown so much that a checkpoint is worth its bytes. Says so once."""
+        due = self.log.bytes_written - self._bytes_then >= max(_KEYFRAME_STATES * self._state_bytes, _KEYFRAME_BYTES)
+        if due:
+            self._bytes_then = self.log.bytes_written
+        return due
+
+    def write_keyframe(self, pages: UInt32[np.ndarray, "pages W"], digest: tuple[int, int] | None) -> None:
+        """Have a checkpoint written in the background; `pages` is the state at the last commit, and must not change."""
+        self.log.sync()
+        if self._checkpoints is None:
+            before = checkpoints(self.log.place)
+            self._checkpoints = BackgroundCheckpointer(self.log.place, base=before[-1] if before else None)
+        self._checkpoints.submit(
+            Snapshot(
+                pages,
+                self._epoch.copy(),
+                self.log.tick,
+                self.log.sequence,
+                digest,
+                self.log.names,
+                self._about.records(),
+            )
+        )
+
+    def close(self) -> None:
+        """Wait for checkpoints, sync and close. Idempotent."""
+        try:
+            if self._checkpoints is not None:
+                self._checkpoints.close()
+        finally:
+            self.log.close()
+
+    def __enter__(self) -> "Recording":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
