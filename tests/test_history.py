@@ -177,6 +177,20 @@ def test_page_history_lists_commits(recorded):
     assert [write.source for write in run.page_history(page)] == ["init"] + ["step"] * (STEPS - 1)
 
 
+def test_the_history_of_one_page_is_not_that_of_its_leaf():
+    """A leaf on three pages, of which each step writes another one."""
+    storage, field = MemoryStorage(), np.zeros(48, np.float32)
+    made = [field]
+    for step in range(6):
+        field = field.copy()
+        field[16 * (step % 3)] += 1
+        made.append(field)
+    write_recording(storage, [{"u": field} for field in made], page_bytes=64)
+    run = mmsb.open_run(storage)
+    assert [write.epoch for write in run.page_history(1)] == [0, 2, 5]
+    assert [write.epoch for write in run.page_history("u")] == list(range(7))
+
+
 def test_bisect_finds_the_first_epoch(recorded):
     run, _ = recorded
     looked = []

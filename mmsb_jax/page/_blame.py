@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int64, UInt32
+from jaxtyping import Int32, Int64, UInt32
 
 from ._content import Part
 from ._past import Rows
@@ -76,11 +76,10 @@ class Blame:
 
 def blame(part: Part, page_words: int, rows: Iterable[Rows]) -> Blame:
     """Go through the rows that touch a part, oldest first; the last writer of a word is to blame for it."""
-    row_of_page = {int(page): row for row, page in enumerate(part.ids)}
     last = np.zeros((len(part.ids), page_words), np.uint32)  # 0: never; else index + 1
     writes: list[Write] = []
     for each in rows:
-        _enter(each, row_of_page, last, writes)
+        _enter(each, part.ids, last, writes)
     number = part.by_element(part.words(last)).astype(np.int64) - 1
     used, dense = np.unique(number[number >= 0], return_inverse=True)
     order = np.array(number)
@@ -88,18 +87,24 @@ def blame(part: Part, page_words: int, rows: Iterable[Rows]) -> Blame:
     return Blame(part.name, part.member, order, tuple(writes[i] for i in used.tolist()))
 
 
-def _enter(rows: Rows, row_of_page: dict[int, int], last: UInt32[np.ndarray, "k W"], writes: list[Write]) -> None:
+def _enter(rows: Rows, ids: Int32[np.ndarray, " k"], last: UInt32[np.ndarray, "k W"], writes: list[Write]) -> None:
+    """Give every tick and source of a commit a number, and set it where their rows write: the last row wins."""
     frame, changes, names = rows
-    masks = changes.bits(last.shape[1])
-    ticks = np.full(len(changes), frame.tick) if changes.tick is None else changes.tick
-    known: dict[tuple[int, int], int] = {}
-    for row, (page, source, tick) in enumerate(
-        zip(changes.page.tolist(), changes.source.tolist(), ticks.tolist(), strict=True)
-    ):
-        if (tick, source) not in known:
-            writes.append(Write(tick, names[source], names[frame.intent], frame.time_ns))
-            known[tick, source] = len(writes)
-        if masks is None:
-            last[row_of_page[page]] = known[tick, source]
-        else:
-            last[row_of_page[page], masks[row]] = known[tick, source]
+    ticks = np.full(len(changes), frame.tick, np.uint32) if changes.tick is None else changes.tick
+    keys = ticks.astype(np.int64) << 32 | changes.source
+    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    in_order = np.argsort(first)
+    number = np.empty(len(first), np.uint32)
+    number[in_order] = np.arange(len(writes) + 1, len(writes) + 1 + len(first), dtype=np.uint32)
+    writes += [
+        Write(int(ticks[row]), names[changes.source[row]], names[frame.intent], frame.time_ns)
+        for row in first[in_order].tolist()
+    ]
+    ascending = np.argsort(ids)
+    place = ascending[np.searchsorted(ids, changes.page, sorter=ascending)]
+    bits = changes.bits(last.shape[1])
+    if bits is None:
+        last[place] = number[which][:, None]  # of equal indices the last one wins, as NumPy promises
+    else:
+        row, word = np.nonzero(bits)
+        last[place[row], word] = number[which][row]

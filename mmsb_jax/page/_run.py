@@ -231,9 +231,11 @@ class Run:
         """
         begin, end = self._timeline.stretch(first, last)
         parts = self._timeline.parts(part, end)
-        for frame, changes, names in self._past.rows(np.concatenate([each.ids for each in parts]), begin, end):
+        number = whole_number(part)
+        ids = np.concatenate([each.ids for each in parts]) if number is None else np.int32([number])
+        for frame, changes, names in self._past.rows(ids, begin, end):
             touched = np.any([each.written_by(changes, self._timeline.page_words) for each in parts], axis=0)
-            rows = changes.take(touched)
+            rows = changes if number is not None else changes.take(touched)
             ticks = np.full(len(rows), frame.tick) if rows.tick is None else rows.tick
             for tick, source in dict.fromkeys(zip(ticks.tolist(), rows.source.tolist(), strict=True)):
                 yield Write(tick, names[source], names[frame.intent], frame.time_ns)
