@@ -1,5 +1,6 @@
 """What the bus knows about its pages and edges. Host data, rebuilt from the log when a run is opened again."""
 
+import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,21 +11,21 @@ import numpy as np
 from ._arguments import as_metadata, as_text, as_whole_number
 from ._errors import InvalidArgumentError, InvalidTypeError, PageNotFoundError
 from ._require import whole_number
+from ._residency import LOCATIONS
 from .graph import EdgeKind, ShadowPageGraph
 from .page import EdgeRecords, PageRecord
-from .physical import Allocator
+from .physical import PINNED, Allocator
 from .propagation import Rule
 
-__all__ = ["Catalog", "Page", "check_weights", "chosen", "joined"]
-
-LOCATIONS = ("device", "host", "unified")
+__all__ = ["Catalog", "Page", "check_location", "check_weights", "chosen", "joined"]
 
 
 @dataclass(frozen=True, eq=False)
 class Page:
     """A handle to some memory on a bus: `size` bytes on one or more pages of fixed size.
 
-    A handle outlives its page only as an error: once deleted, it is refused, also when its ids are in use again.
+    A handle tells what its page was when it was taken; `bus.page(page)` is a new one. It outlives its page only as an
+    error: once deleted, it is refused, also when its ids are in use again.
 
     ```python
     >>> import mmsb_jax as mmsb
@@ -36,14 +37,15 @@ class Page:
     """
 
     ids: np.ndarray
-    """int32, the ids of its pages, in order. They never change."""
+    """int32, the ids of its pages, in order. Only `resize_page` adds some at the end, or gives some back."""
     size: int
     """Bytes."""
     name: str | None = None
     location: str = "device"
-    """Where it was asked to live."""
+    """Where it was asked to live: `"device"`, `"host"` or `"unified"`."""
     placement: str = "device"
-    """Where it lives. For now that is the device, whatever was asked for."""
+    """The memory in which it lives: `"device"`, or for the other locations `"pinned_host"`; `"unpinned_host"` where the
+    backend has no pinned memory."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     generation: int = 1
     """Tells it from other pages that have used its first id."""
@@ -92,11 +94,8 @@ class Catalog:
 
     def allocate(self, size: Any, name: Any, location: Any, metadata: Any) -> PageRecord:
         """Choose ids for a new page; nothing is entered yet."""
-        size = as_whole_number("size", size)
-        if size <= 0:
-            raise InvalidArgumentError(f"got size={size}; a page has at least one byte")
-        if not isinstance(location, str) or location not in LOCATIONS:
-            raise InvalidArgumentError(f"got location={location!r}; it is one of {', '.join(map(repr, LOCATIONS))}")
+        size = _positive("size", size)
+        check_location(location)
         if name is not None and not as_text("name", name):
             raise InvalidArgumentError("got name=''; a name has at least one character, and None is for a page without")
         if name in self.names:
@@ -112,18 +111,46 @@ class Catalog:
         found = self.names.get(name) if isinstance(name, str) else None
         return found if found is not None and found.size == whole_number(size) else None
 
-    def enter(self, record: PageRecord) -> Page:
+    def enter(self, record: PageRecord, placement: str = "device") -> Page:
         """Enter a page that the log holds."""
         self.allocator = self.allocator.claim(record.pages)
         generation = int(self.allocator.generation[record.pages[0]])
-        ids = record.pages.copy()
-        ids.setflags(write=False)
-        metadata = dict(record.metadata)
-        page = Page(ids, record.size, record.name, record.location, "device", metadata, generation, self.run)
-        self.pages[page.id] = page
-        if page.name is not None:
-            self.names[page.name] = page
-        return page
+        return self._hold(self._page(record, placement, generation))
+
+    def altered(self, page: Page, *, size: Any = None, location: Any = None) -> PageRecord:
+        """What a page would be; nothing is entered yet. A size takes ids, or leaves some."""
+        size = page.size if size is None else _positive("size", size)
+        location = page.location if location is None else check_location(location)
+        count = -(-size // self.page_bytes)
+        ids = page.ids[:count]
+        if count > len(ids):
+            ids = np.concatenate([ids, self.allocator.allocate(count - len(ids))[1]])
+        return PageRecord("alter", ids, size, page.name, location, page.metadata)
+
+    def alter(self, page: Page, record: PageRecord, placement: str = "device") -> Page:
+        """Enter what the log says that a page is now. `release` takes the ids that it has left."""
+        self.allocator = self.allocator.claim(record.pages[len(page.ids) :])
+        return self._hold(self._page(record, placement, page.generation))
+
+    def homes(self) -> dict[str, list[Page]]:
+        """The live pages by where they were asked to live; those of the device come last."""
+        return {
+            location: [page for page in self.pages.values() if page.location == location]
+            for location in sorted(LOCATIONS, key="device".__eq__)
+        }
+
+    def fallbacks(self) -> int:
+        """Fixed-size pages that don't live in the memory that was meant."""
+        return sum(len(page.ids) for page in self.pages.values() if page.placement not in ("device", PINNED))
+
+    def release(self, ids: np.ndarray) -> None:
+        """Give ids back that an altered page has left."""
+        self.allocator = self.allocator.release(ids)
+
+    def place(self, pages: Sequence[Page], placement: str) -> None:
+        """Note the memory in which pages live."""
+        for page in pages:
+            self._hold(dataclasses.replace(page, placement=placement))
 
     def remove(self, page: Page) -> None:
         """Forget a page that the log says is deleted."""
@@ -131,6 +158,18 @@ class Catalog:
         del self.pages[page.id]
         if page.name is not None:
             del self.names[page.name]
+
+    def _page(self, record: PageRecord, placement: str, generation: int) -> Page:
+        ids = record.pages.copy()
+        ids.setflags(write=False)
+        metadata = dict(record.metadata)
+        return Page(ids, record.size, record.name, record.location, placement, metadata, generation, self.run)
+
+    def _hold(self, page: Page) -> Page:
+        self.pages[page.id] = page
+        if page.name is not None:
+            self.names[page.name] = page
+        return page
 
     def resolve(self, page: Any) -> Page:
         """The live page that a handle, a first id or a name means. Raises `PageNotFoundError`."""
@@ -230,9 +269,10 @@ class Catalog:
         """Replace all edges by some of them."""
         self.edges, self._graph = edges, None
 
-    def check_unused(self, page: Page, rules: Sequence[Rule]) -> None:
-        """Raise `InvalidArgumentError` when an edge or a rule still needs a page."""
-        touching = np.isin(self.edges.parent, page.ids) | np.isin(self.edges.child, page.ids)
+    def check_unused(self, page: Page, rules: Sequence[Rule], ids: np.ndarray | None = None) -> None:
+        """Raise `InvalidArgumentError` when an edge or a rule still needs a page, or some ids of it."""
+        ids = page.ids if ids is None else ids
+        touching = np.isin(self.edges.parent, ids) | np.isin(self.edges.child, ids)
         if touching.any():
             first = int(np.argmax(touching))
             raise InvalidArgumentError(
@@ -240,7 +280,7 @@ class Catalog:
                 f"{self.edges.child[first]}; remove them with remove_dependency first"
             )
         for rule in rules:
-            if np.isin(rule.pages, page.ids).any():
+            if np.isin(rule.pages, ids).any():
                 raise InvalidArgumentError(f"{page} is computed by rule {rule.name!r}; it can't be deleted")
 
     def check_rule(self, rule: Any) -> None:
@@ -249,6 +289,20 @@ class Catalog:
             raise InvalidTypeError(f"got a {type(rule).__name__}; pass a Rule(name, pages=…, terms=…, update=…)")
         self.ids(rule.pages)
         check_weights(rule, self.edges)
+
+
+def check_location(location: Any) -> str:
+    """A location as it was passed. Raises `InvalidArgumentError` when there is no such place."""
+    if not isinstance(location, str) or location not in LOCATIONS:
+        raise InvalidArgumentError(f"got location={location!r}; it is one of {', '.join(map(repr, LOCATIONS))}")
+    return location
+
+
+def _positive(what: str, value: Any) -> int:
+    number = as_whole_number(what, value)
+    if number <= 0:
+        raise InvalidArgumentError(f"got {what}={number}; a page has at least one byte")
+    return number
 
 
 def check_weights(rule: Rule, edges: EdgeRecords) -> None:

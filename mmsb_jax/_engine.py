@@ -5,6 +5,7 @@ Nothing here knows of logs or names. A step is prepared first (`tick`, `wave`, `
 """
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,12 +17,14 @@ from jaxtyping import Array, Int32, UInt32
 
 from ._residency import Residency
 from .page import DeltaBatch, PageChanges, digest, pack_mask, settle, unpack_mask
+from .page._digest import digest_rows
 from .physical import State
 from .propagation import RuleGraph, Ticked, WaveReport, pages_needed, propagate, tick
 
 __all__ = ["Engine", "Step"]
 
 _LEAST_ROWS = 8
+_DIGEST_WORDS = 1 << 22
 
 
 class Step(NamedTuple):
@@ -45,6 +48,19 @@ class Engine:
         self.residency = residency
         self.digest: UInt32[Array, "2"] = digest(state) if lanes is None else lanes
         self.num_pages, self.page_words = state.num_pages, state.page_words
+
+    @classmethod
+    def limited(
+        cls, rows: int, epoch: np.ndarray, page_words: int, *, tick: int = 0, pages: np.ndarray | None = None
+    ) -> "Engine":
+        """An engine with room for so many rows on the device; contents other than zeros wait in host memory."""
+        residency, state = Residency.begin(rows, page_words, epoch, tick)
+        lanes = jnp.zeros(2, jnp.uint32)
+        if pages is not None:
+            lanes = _digest_in_parts(pages)
+            written = np.flatnonzero(pages.any(axis=1)).astype(np.int32)
+            residency.host.keep(written, pages[written], epoch[written])
+        return cls(state, residency, lanes)
 
     @property
     def lost(self) -> bool:
@@ -145,6 +161,14 @@ class Engine:
         """Begin to bring pages to the device."""
         if self.residency is not None:
             self._state = self.residency.fetch(self._state, ids)
+
+    def memory(self, live: int) -> dict[str, int]:
+        """Where `live` pages are, and how many moved: what `BusStats` says of it."""
+        where = self.residency
+        if where is None:
+            return {"on_device": live, "in_host_memory": 0, "fetched": 0, "evicted": 0}
+        found = {"on_device": where.resident(), "in_host_memory": where.away()}
+        return found | {"fetched": where.fetched, "evicted": where.evicted}
 
     def forget(self, ids: np.ndarray) -> None:
         """These pages were erased, and are nobody's now."""
@@ -248,6 +272,16 @@ def _erase(
     # Replaying a deletion stamps its pages, those that were zero already too.
     epoch = after.epoch.at[ids].set(after.tick, mode="drop")
     return eqx.tree_at(lambda s: s.epoch, after, epoch), digest_before + moved, deltas, WaveReport.nothing()
+
+
+def _digest_in_parts(pages: np.ndarray) -> UInt32[Array, "2"]:
+    """The digest of pages that lie on the host, a few MiB at a time."""
+    step = max(1, _DIGEST_WORDS // pages.shape[1])
+    parts = (
+        digest_rows(jnp.arange(at, min(at + step, len(pages)), dtype=jnp.int32), jnp.asarray(pages[at : at + step]))
+        for at in range(0, len(pages), step)
+    )
+    return functools.reduce(operator.add, parts)
 
 
 _read = jax.jit(lambda state, ids: state.rows(ids))

@@ -3,12 +3,13 @@
 import os
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ._arguments import as_path, as_whole_number
-from ._catalog import Catalog, chosen, joined
+from ._catalog import Catalog, check_location, chosen, joined
+from ._engine import Engine
 from ._errors import GraphCycleError, InvalidArgumentError, MMSBError
 from .graph import EdgeKind
 from .page import (
@@ -19,11 +20,12 @@ from .page import (
     Storage,
     SyncMode,
     TransactionLog,
+    check_digest,
     read_frames,
     replay_log,
     verified_state,
 )
-from .physical import State
+from .physical import State, page_words_of
 
 __all__ = ["open_session"]
 
@@ -31,18 +33,36 @@ DEFAULT_PAGE_BYTES = 1024
 DEFAULT_CAPACITY = 16384
 
 
-def open_session(path: Any, page_bytes: Any, capacity: Any, sync: SyncMode) -> tuple[TransactionLog, State, Catalog]:
+class Room(NamedTuple):
+    """What was asked for; None for what is right."""
+
+    page_bytes: int | None
+    capacity: int | None
+    device_pages: int | None
+
+    @classmethod
+    def of(cls, **asked: Any) -> "Room":
+        """From the arguments of `start`. Raises `InvalidTypeError`, `InvalidArgumentError`."""
+        numbers = {what: None if value is None else as_whole_number(what, value) for what, value in asked.items()}
+        for what in ("capacity", "device_pages"):
+            if (number := numbers[what]) is not None and number < 1:
+                raise InvalidArgumentError(f"got {what}={number}; a bus has room for at least one page")
+        return cls(**numbers)
+
+
+def open_session(
+    path: Any, page_bytes: Any, capacity: Any, device_pages: Any, sync: SyncMode
+) -> tuple[TransactionLog, Engine, Catalog]:
     """The log, open for writing, the state that it describes, and its pages and edges. For the errors see `start`."""
-    page_bytes = None if page_bytes is None else as_whole_number("page_bytes", page_bytes)
-    capacity = None if capacity is None else as_whole_number("capacity", capacity)
+    room = Room.of(page_bytes=page_bytes, capacity=capacity, device_pages=device_pages)
     if path is None:
-        return _create(MemoryStorage(), page_bytes, capacity, sync)
+        return _create(MemoryStorage(), room, sync)
     path = as_path(path)
     if _is_new(path):
-        return _create(path, page_bytes, capacity, sync)
+        return _create(path, room, sync)
     log = TransactionLog.open(path, sync=sync)
     try:
-        return _resume(path, log, page_bytes, capacity)
+        return _resume(path, log, room)
     except BaseException:
         log.close()
         raise
@@ -60,34 +80,43 @@ def _is_new(path: str) -> bool:
 
 
 def _is_segment(file: str) -> bool:
+    """Whether a file is named like a segment, or like the index of one."""
     stem, dot, suffix = file.partition(".")
-    return len(stem) == 20 and stem.isdecimal() and dot + suffix == ".seg"
+    return len(stem) == 20 and stem.isdecimal() and dot + suffix in (".seg", ".idx")
 
 
-def _create(
-    place: str | Storage, page_bytes: int | None, capacity: int | None, sync: SyncMode
-) -> tuple[TransactionLog, State, Catalog]:
-    page_bytes = DEFAULT_PAGE_BYTES if page_bytes is None else page_bytes
-    capacity = DEFAULT_CAPACITY if capacity is None else capacity
-    if capacity < 1:
-        raise InvalidArgumentError(f"got capacity={capacity}; a bus has room for at least one page")
-    state = State.create(capacity, page_bytes=page_bytes)
-    log = TransactionLog.create(place, page_words=state.page_words, capacity=capacity, sync=sync)
-    return log, state, Catalog(capacity, page_bytes, log.run_id)
+def _create(place: str | Storage, room: Room, sync: SyncMode) -> tuple[TransactionLog, Engine, Catalog]:
+    page_bytes = DEFAULT_PAGE_BYTES if room.page_bytes is None else room.page_bytes
+    capacity = DEFAULT_CAPACITY if room.capacity is None else room.capacity
+    page_words = page_words_of(page_bytes)
+    if room.device_pages is None:
+        engine = Engine(State.create(capacity, page_bytes=page_bytes))
+    else:
+        engine = Engine.limited(min(room.device_pages, capacity), np.zeros(capacity, np.uint32), page_words)
+    log = TransactionLog.create(place, page_words=page_words, capacity=capacity, sync=sync)
+    return log, engine, Catalog(capacity, page_bytes, log.run_id)
 
 
-def _resume(
-    path: str, log: TransactionLog, page_bytes: int | None, capacity: int | None
-) -> tuple[TransactionLog, State, Catalog]:
-    for what, asked, real in (("page_bytes", page_bytes, 4 * log.page_words), ("capacity", capacity, log.capacity)):
-        if asked is not None and asked != real:
+def _resume(path: str, log: TransactionLog, room: Room) -> tuple[TransactionLog, Engine, Catalog]:
+    asked = (("page_bytes", room.page_bytes, 4 * log.page_words), ("capacity", room.capacity, log.capacity))
+    for what, number, real in asked:
+        if number is not None and number != real:
             raise InvalidArgumentError(
-                f"got {what}={asked}, but the run at {path} has {real}; leave it out, or choose another path"
+                f"got {what}={number}, but the run at {path} has {real}; leave it out, or choose another path"
             )
     replayed = replay_log(path)
     catalog = Catalog(log.capacity, 4 * log.page_words, log.run_id)
     _retell(path, replayed.events, catalog)
-    return log, verified_state(replayed), catalog
+    if room.device_pages is None:
+        engine = Engine(verified_state(replayed))
+    else:
+        rows = min(room.device_pages, log.capacity)
+        engine = Engine.limited(rows, replayed.epoch, log.page_words, tick=replayed.tick, pages=replayed.pages)
+        check_digest(replayed, engine.lanes())
+    for location, pages in catalog.homes().items():
+        if pages:
+            catalog.place(pages, engine.place(np.concatenate([page.ids for page in pages]), location))
+    return log, engine, catalog
 
 
 def _retell(path: str, events: Sequence[CatalogEvent], catalog: Catalog) -> None:
@@ -124,11 +153,18 @@ class _Story:
         if isinstance(event.records, EdgeRecords):
             self._take_edges(event.records, event.sequence)
             return
+        lost = np.zeros(0, np.int32)
         for record in event.records:
             if record.op == "create":
                 self._create(record)
+            elif record.op == "alter":
+                lost = np.concatenate([lost, self._alter(record)])
+            elif len(record.pages) and np.isin(record.pages, lost).all():
+                lost = self._give_back(record.pages, lost)
             else:
                 self._delete(record)
+        if len(lost):
+            raise InvalidArgumentError(f"page {lost[0]} is nobody's, and isn't given back")
 
     def enter_edges(self) -> None:
         """Enter the edges that are left, in the order in which they were added."""
@@ -141,14 +177,34 @@ class _Story:
         return self.sequences[max(row for row, within in zip(self.rows.values(), inside, strict=True) if within)]
 
     def _create(self, record: PageRecord) -> None:
-        pages, catalog = len(record.pages), self.catalog
-        if not pages or -(-record.size // catalog.page_bytes) != pages:
-            raise InvalidArgumentError(
-                f"a page of {record.size} bytes is created on {pages} pages of {catalog.page_bytes} bytes"
-            )
-        if record.name in catalog.names:
+        self._check(record)
+        if record.name in self.catalog.names:
             raise InvalidArgumentError(f"a page named {record.name!r} is created, but there is one already")
-        catalog.enter(record)
+        self.catalog.enter(record)
+
+    def _check(self, record: PageRecord) -> None:
+        pages, page_bytes = len(record.pages), self.catalog.page_bytes
+        if not pages or -(-record.size // page_bytes) != pages:
+            raise InvalidArgumentError(
+                f"a page of {record.size} bytes is created on {pages} pages of {page_bytes} bytes"
+            )
+        check_location(record.location)
+
+    def _alter(self, record: PageRecord) -> np.ndarray:
+        """Returns the ids that are nobody's now."""
+        self._check(record)
+        page = self.catalog.pages.get(int(record.pages[0]))
+        kept = 0 if page is None else min(len(page.ids), len(record.pages))
+        if page is None or page.name != record.name or not np.array_equal(page.ids[:kept], record.pages[:kept]):
+            raise InvalidArgumentError(f"a page with ids {record.pages.tolist()[:10]} is altered, but there is none")
+        self.catalog.alter(page, record)
+        return page.ids[kept:]
+
+    def _give_back(self, ids: np.ndarray, lost: np.ndarray) -> np.ndarray:
+        if self.edges_at[ids].any():
+            raise InvalidArgumentError(f"page {ids[0]} is deleted, but it still has dependencies")
+        self.catalog.release(ids)
+        return np.setdiff1d(lost, ids)
 
     def _delete(self, record: PageRecord) -> None:
         ids = record.pages

@@ -20,7 +20,6 @@ from .page import (
     replay_log,
     snapshot_of,
 )
-from .physical import State
 from .propagation import Rule, RuleGraph, WaveReport
 from .utility import Counters
 
@@ -33,9 +32,9 @@ _TAIL_STATES, _TAIL_BYTES = 8, 64 << 20
 class Session:
     """The inner side of a bus: its parts, and the one way in which they change together."""
 
-    def __init__(self, log: TransactionLog, state: State, catalog: Catalog) -> None:
+    def __init__(self, log: TransactionLog, engine: Engine, catalog: Catalog) -> None:
         self._log = log
-        self._engine = Engine(state)
+        self._engine = engine
         self._catalog = catalog
         self._rules: list[Rule] = []
         self._plan: RuleGraph | None = None

@@ -5,26 +5,24 @@ then make that state the present one. So a bad call leaves everything as it was,
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
 
-from ._arguments import as_bytes, as_intent, as_view_dtype, as_whole_number, check_batch
+from ._arguments import as_intent, as_view_dtype, as_whole_number, check_batch
 from ._catalog import Page, check_weights
 from ._errors import InvalidArgumentError
 from ._opening import open_session
-from ._session import Session
+from ._pages import Pages
 from .graph import ShadowPageGraph
-from .page import Compacted, DeltaBatch, Frame, PageRecord, Run, SyncMode, open_run, read_frames, replay
+from .page import Compacted, DeltaBatch, Frame, Run, SyncMode, open_run, read_frames, replay
 from .physical import State
 from .propagation import Rule, RuleGraph, WaveReport
 from .utility import BusStats
 
 __all__ = ["Bus", "start"]
-
-Location = Literal["device", "host", "unified"]
 
 
 def start(
@@ -32,6 +30,7 @@ def start(
     *,
     page_bytes: int | Any | None = None,
     capacity: int | Any | None = None,
+    device_pages: int | Any | None = None,
     sync: SyncMode | Any = "group",
 ) -> "Bus":
     """Start a bus: a new run, or an existing one, which goes on where its log ends.
@@ -41,6 +40,8 @@ def start(
     - `path`: the run's directory, made if missing. None: in memory, log and all.
     - `page_bytes`: size of the fixed-size pages, a multiple of 4; 1024 by default. An existing run knows its own.
     - `capacity`: how many pages there is room for; 16,384 by default. Likewise.
+    - `device_pages`: how many of them may have a row on the device at a time; all by default. A property of this
+      session, not of the run. With less, let pages live in host memory (`create_page(location="unified")`).
     - `sync`: when commits are safe from a power failure: `"commit"`: each at once; `"group"`: with the first commit
       after 50 ms or 8 MiB; `"none"`: when the bus stops. The death of the process loses no commit in any mode.
 
@@ -49,7 +50,7 @@ def start(
     **Raises:** `LogLockedError` when another bus writes this run, `LogNotFoundError` when there is something at the
     path that is no run, `CorruptLogError` when the log is damaged,
     `ReplayDivergenceError` when replaying doesn't give the bits that were logged, `InvalidArgumentError` for sizes that
-    can't be, or that aren't those of the existing run.
+    can't be, or that aren't those of the existing run, `CapacityError` when its pages need more than `device_pages`.
 
     ```python
     >>> import mmsb_jax as mmsb, numpy as np
@@ -61,10 +62,10 @@ def start(
 
     ```
     """
-    return Bus(*open_session(path, page_bytes, capacity, sync))
+    return Bus(*open_session(path, page_bytes, capacity, device_pages, sync))
 
 
-class Bus(Session):
+class Bus(Pages):
     """A live state with its log, its graph and its rules. Made by `start`; not thread-safe.
 
     The functional core does the work; the bus adds names, time and durability.
@@ -109,16 +110,20 @@ class Bus(Session):
         self._check_open()
         found = self._catalog.resolve(page)
         wanted = as_view_dtype(dtype, found.size, found)
-        raw = self._engine.read(found.ids).reshape(-1).view(np.uint8)[: found.size]
-        return raw.copy().view(wanted)
+        return self._bytes_of(found).view(wanted)
 
     def stats(self) -> BusStats:
         """Counts since this bus was started, and sizes as they are now."""
-        allocator = self._catalog.allocator
+        ids = self._catalog.allocator.stats()
         return self._counters.snapshot(
             tick=self.tick,
-            pages=allocator.live,
-            capacity=allocator.capacity,
+            pages=ids.live,
+            capacity=ids.capacity,
+            ids_high_water=ids.high_water,
+            ids_reused=ids.reused,
+            fragmentation=ids.fragmentation,
+            **self._engine.memory(ids.live),
+            fallbacks=self._catalog.fallbacks(),
             page_bytes=self._catalog.page_bytes,
             edges=self._catalog.graph.num_edges,
             log_bytes=self._log.bytes_written,
@@ -140,52 +145,7 @@ class Bus(Session):
         self._check_open()
         return read_frames(self._log.place, start=start)
 
-    # Pages and dependencies.
-
-    def create_page(
-        self,
-        size: int | Any,
-        *,
-        location: Location | Any = "device",
-        name: str | Any | None = None,
-        metadata: Mapping[str, Any] | Any | None = None,
-        exist_ok: bool = False,
-    ) -> Page:
-        """Make a zeroed page of `size` bytes; a large one takes several fixed-size pages.
-
-        **Arguments:**
-
-        - `location`: where it should live. For now every page lives on the device; `Page.placement` says so.
-        - `name`: a handle for people; unique on this bus.
-        - `metadata`: anything that JSON can carry; kept in the log.
-        - `exist_ok`: whether a page of this name and size that is there already will do.
-
-        **Raises:** `InvalidArgumentError` for a size below 1, a name in use, or metadata that JSON can't carry;
-        `InvalidTypeError`; `CapacityError` when the bus is full.
-        """
-        self._check_open()
-        if exist_ok and (found := self._catalog.existing(name, size)):
-            return found
-        record = self._catalog.allocate(size, name, location, metadata)
-        with self._guarded():
-            self._log.append_pages(self.tick, [record], digest=self.digest())
-            return self._catalog.enter(record)
-
-    def delete_page(self, page: Page | int | str | Any) -> None:
-        """Zero a page and give its ids back.
-
-        **Raises:** `PageNotFoundError`; `InvalidArgumentError` while a dependency or a rule needs the page.
-        """
-        self._check_open()
-        found = self._catalog.resolve(page)
-        self._catalog.check_unused(found, self._rules)
-        record = PageRecord("delete", found.ids, found.size, found.name, found.location, found.metadata)
-        with self._guarded():
-            step = self._engine.erase(found.ids)
-            self._log.append_pages(self.tick + 1, [record], digest=self._engine.lanes(step.digest))
-            self._engine.adopt(step)
-            self._catalog.remove(found)
-            self._pending.difference_update(found.ids.tolist())
+    # Dependencies and rules.
 
     def add_dependency(self, parent: Any, child: Any, kind: Any = "data", weight: Any = None) -> None:
         """Say that `child` depends on `parent`. Both may be pages, ids, names, or arrays of ids: one edge a pair.
@@ -259,17 +219,7 @@ class Bus(Session):
         """
         self._check_open()
         found = self._catalog.resolve(page)
-        raw = as_bytes(data, found.size, found)
-        intent = as_intent(intent)
-        now, name = self.tick, self.source_id(source)
-        with self._guarded():
-            step = self._engine.tick(None, self._engine.batch(found.ids, raw, name), name)
-            if not np.any(np.asarray(step.deltas.page) < self._engine.num_pages):
-                self._engine.adopt_unchanged(step, now)
-                return None
-            self._commit(step, name, intent)
-        self._pending.update(found.ids.tolist())
-        return self.tick
+        return self._write(found, data, source, as_intent(intent))
 
     def propagate(
         self,

@@ -72,7 +72,7 @@ class TestPages:
 
     def test_handles_names_and_ids_mean_the_same(self, bus):
         page = bus.create_page(4, name="pression α", location="host", metadata={"unit": "Pa", "axes": ("x",)})
-        assert (page.id, page.location, page.placement) == (0, "host", "device")
+        assert (page.id, page.location, page.placement) == (0, "host", "pinned_host")
         assert page.metadata == {"unit": "Pa", "axes": ["x"]}  # as the log will give it back
         for handle in (page, "pression α", 0, np.int64(0), jnp.int32(0), page.ids[0]):
             assert bus.page(handle) is page

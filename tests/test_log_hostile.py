@@ -150,7 +150,7 @@ def test_dense_changes_with_an_outside_page_are_refused():
 
 PAGE_ROW = {"op": 1, "pages": [0], "size": 4, "name": "n", "location": "device", "metadata": "{}"}
 BAD_PAGE_ROWS = {
-    "page op 3": {"op": 3},
+    "page op 4": {"op": 4},
     "outside this run": {"pages": [3]},
     "metadata is list": {"metadata": "[]"},
     "nested too deeply": {"metadata": "[" * 200_000},

@@ -26,7 +26,7 @@ from ._recorder import Recorder
 from ._records import EdgeRecords, PageRecord, schema_of
 from ._replay import Replayed
 from ._replay import replay as replay_log
-from ._restore import replay, verified_state
+from ._restore import check_digest, replay, verified_state
 from ._run import Run, open_run
 from ._scan import Frame, read_frames
 from ._select import Selection, select
@@ -69,6 +69,7 @@ __all__ = [
     "Verified",
     "Write",
     "apply",
+    "check_digest",
     "checkpoints",
     "diff",
     "digest",

@@ -1,5 +1,6 @@
 """What is there after many catalogue events: the pages that were created and not deleted, the edges likewise."""
 
+import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
@@ -11,7 +12,7 @@ __all__ = ["edges_alive", "records_alive"]
 
 
 def records_alive(events: Iterable[CatalogEvent]) -> tuple[PageRecord, ...]:
-    """Return the records of the pages that are alive, in the order in which they were created.
+    """Return the records that would create the pages that are alive as they are now, in the order of their creation.
 
     >>> made = PageRecord("create", np.array([3], np.int32), 8), PageRecord("create", np.array([4], np.int32), 8)
     >>> gone = PageRecord("delete", np.array([3], np.int32))
@@ -21,10 +22,10 @@ def records_alive(events: Iterable[CatalogEvent]) -> tuple[PageRecord, ...]:
     live: dict[int, PageRecord] = {}
     for event in events:
         for record in event.records if isinstance(event.records, tuple) else ():
-            if record.op == "create":
-                live[int(record.pages[0])] = record
-            else:
+            if record.op == "delete":
                 live.pop(int(record.pages[0]), None)
+            else:
+                live[int(record.pages[0])] = dataclasses.replace(record, op="create")
     return tuple(live.values())
 
 

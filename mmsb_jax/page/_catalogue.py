@@ -35,9 +35,9 @@ class Catalogue:
             self.texts = [", ".join(leaf.path for leaf in group) for group in about.paging.groups]
             self._starts = np.array([group[0].pages.start for group in about.paging.groups], np.int32)
             return
-        self.texts = list(dict.fromkeys(r.name or "" for _, r in events if r.op == "create"))
+        self.texts = list(dict.fromkeys(r.name or "" for _, r in events if r.op != "delete"))
         number = {text: i for i, text in enumerate(self.texts)}
-        self._events = [(s, r.pages, number[r.name or ""] if r.op == "create" else -1) for s, r in events]
+        self._events = [(s, r.pages, number[r.name or ""] if r.op != "delete" else -1) for s, r in events]
         self._ids = np.unique(np.concatenate([np.empty(0, np.int32), *(pages for _, pages, _ in self._events)]))
         self._now = np.full(len(self._ids) + 1, -1, np.int32)  # the last stands for all other pages
         self._next = 0

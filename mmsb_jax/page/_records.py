@@ -31,8 +31,8 @@ __all__ = [
     "schema_of",
 ]
 
-ADD, REMOVE = 1, 2
-_OPS = {"create": ADD, "delete": REMOVE}
+ADD, REMOVE, ALTER = 1, 2, 3
+_OPS = {"create": ADD, "delete": REMOVE, "alter": ALTER}
 _OP_NAMES = {code: name for name, code in _OPS.items()}
 
 
@@ -76,6 +76,9 @@ def schema_of(kind: int, page_words: int, *, masked: bool = True, ticks: bool = 
 @dataclass(frozen=True, eq=False)
 class PageRecord:
     """One allocation made (`op="create"`) or given back (`op="delete"`): `size` bytes on the listed pages.
+
+    With `op="alter"` one that was made before, told by the first of its pages, is from now on as the record says. That
+    changes no contents; pages that it loses are given back by a record of the same frame.
 
     >>> PageRecord("create", np.array([3, 4], np.int32), 100, "weather").location
     'device'
@@ -150,7 +153,7 @@ def fault_in_pages(records: Sequence[PageRecord], capacity: int) -> str | None:
     """Return why these records can't belong to such a run, or None."""
     for row, record in enumerate(records):
         if record.op not in _OPS:
-            return f"record {row} has op {record.op!r}; it is 'create' or 'delete'"
+            return f"record {row} has op {record.op!r}; it is one of {', '.join(map(repr, _OPS))}"
         if _outside(record.pages, capacity):
             return f"record {row} names a page outside this run's pages 0 to {capacity - 1}"
         if not 0 <= record.size < 2**64:
@@ -208,7 +211,7 @@ def decode_pages(batch: pa.RecordBatch) -> tuple[PageRecord, ...]:
 
 def _op_name(code: int) -> str:
     if code not in _OP_NAMES:
-        raise ValueError(f"page op {code} is neither {ADD} (create) nor {REMOVE} (delete)")
+        raise ValueError(f"page op {code} is none of {', '.join(f'{n} ({op})' for op, n in _OPS.items())}")
     return _OP_NAMES[code]
 
 

@@ -11,7 +11,7 @@ from ._replay import Replayed
 from ._replay import replay as replay_log
 from ._storage import Storage
 
-__all__ = ["replay", "verified_state"]
+__all__ = ["check_digest", "replay", "verified_state"]
 
 
 def replay(place: str | os.PathLike[str] | Storage, *, tick: int | None = None) -> State:
@@ -65,14 +65,28 @@ def verified_state(replayed: Replayed) -> State:
         epoch=jnp.asarray(replayed.epoch),
         tick=jnp.asarray(replayed.tick, jnp.uint32),
     )
-    found = tuple(digest(state).tolist())
+    check_digest(replayed, tuple(digest(state).tolist()))
+    return state
+
+
+def check_digest(replayed: Replayed, found: tuple[int, ...]) -> None:
+    """Raise `ReplayDivergenceError` when a digest of what was replayed isn't the one logged.
+
+    ```python
+    >>> import mmsb_jax as mmsb
+    >>> log = mmsb.page.MemoryStorage()
+    >>> with mmsb.page.TransactionLog.create(log, page_words=1, capacity=2):
+    ...     pass
+    >>> check_digest(mmsb.page.replay_log(log), (1, 2))  # nothing was logged, so there is nothing to compare with
+
+    ```
+    """
     if replayed.digest is not None and found != replayed.digest:
         raise ReplayDivergenceError(
             f"replaying up to tick {replayed.tick} gives the digest {_hex(found)}, but the run logged "
             f"{_hex(replayed.digest)} there; the log was written by another version of mmsb_jax, or there is a bug: "
             "replay(…, tick=…) of earlier ticks shows where the two part"
         )
-    return state
 
 
 def _hex(lanes: tuple[int, ...]) -> str:

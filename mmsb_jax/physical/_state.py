@@ -108,7 +108,14 @@ class State(eqx.Module):
 
 
 def page_words_of(page_bytes: int | Any) -> int:
-    """Words in a page of so many bytes. Raises `InvalidArgumentError`, `InvalidTypeError`."""
+    """Words in a page of so many bytes. Raises `InvalidArgumentError`, `InvalidTypeError`.
+
+    ```python
+    >>> mmsb.physical.page_words_of(1024)
+    256
+
+    ```
+    """
     page_bytes = _whole("page_bytes", page_bytes)
     if page_bytes <= 0 or page_bytes % 4:
         raise InvalidArgumentError(

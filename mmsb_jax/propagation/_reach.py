@@ -1,7 +1,7 @@
 """Which pages a wave can touch, known on the host before it runs."""
 
 import numpy as np
-from jaxtyping import Int, Int32
+from jaxtyping import Int32
 
 from ..graph._traverse import Adjacency, edges_at, reach
 from ._rule import RuleGraph
@@ -9,12 +9,12 @@ from ._rule import RuleGraph
 __all__ = ["pages_needed"]
 
 
-def pages_needed(graph: RuleGraph, dirty: Int[np.ndarray, " n"]) -> Int32[np.ndarray, " found"]:
+def pages_needed(graph: RuleGraph, dirty: Int32[np.ndarray, " n"]) -> Int32[np.ndarray, " found"]:
     """The pages that a wave from some dirty pages may read or write, ascending: those it can reach, and their parents.
 
     **Arguments:**
 
-    - `dirty`: ids of pages; they count only where they have a rule, or a child that the wave reaches.
+    - `dirty`: int32, ids of pages; they count only where they have a rule, or a child that the wave reaches.
 
     ```python
     >>> import mmsb_jax as mmsb
@@ -22,7 +22,7 @@ def pages_needed(graph: RuleGraph, dirty: Int[np.ndarray, " n"]) -> Int32[np.nda
     >>> term = mmsb.Term(mmsb.semiring.plus_times, read=lambda parent: parent[0])
     >>> rule = mmsb.Rule("copy", pages=[1, 3], terms=[term], update=lambda own, x: own.at[0].set(x))
     >>> graph = mmsb.RuleGraph.of(mmsb.ShadowPageGraph.from_edges([0, 2, 2], [1, 1, 3], num_pages=5), [rule])
-    >>> pages_needed(graph, np.array([0])).tolist(), pages_needed(graph, np.array([3, 4])).tolist()
+    >>> pages_needed(graph, np.int32([0])).tolist(), pages_needed(graph, np.int32([3, 4])).tolist()
     ([0, 1, 2], [2, 3])
 
     ```

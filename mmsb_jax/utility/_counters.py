@@ -30,6 +30,22 @@ class BusStats:
     capacity: int
     """Fixed-size pages there is room for."""
     page_bytes: int
+    ids_high_water: int
+    """The most fixed-size pages that were ever in use at once."""
+    ids_reused: int
+    """How often a page took an id that another had before."""
+    fragmentation: float
+    """The part of the free ids outside the longest run of them (see `mmsb.physical.AllocatorStats`)."""
+    on_device: int
+    """Fixed-size pages that have a row on the device now."""
+    in_host_memory: int
+    """Fixed-size pages that live in host memory, whether or not they have a row on the device too."""
+    fetched: int
+    """Rows brought to the device since the start, because a step needed them or somebody asked."""
+    evicted: int
+    """Rows that left the device."""
+    fallbacks: int
+    """Fixed-size pages that live in unpinned memory, because the backend has no pinned memory."""
     edges: int
     """Dependencies."""
     commits: int
@@ -54,7 +70,7 @@ class BusStats:
     def __str__(self) -> str:
         width = max(len(field.name) for field in fields(self))
         rows = ((field.name.replace("_", " "), getattr(self, field.name)) for field in fields(self))
-        return "\n".join(f"{name:<{width}}  {value:>14,}" for name, value in rows)
+        return "\n".join(f"{name:<{width}}  {round(value, 3):>14,}" for name, value in rows)
 
 
 class Counters:

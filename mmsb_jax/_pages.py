@@ -1,0 +1,229 @@
+"""The pages of a bus: making, copying, resizing and deleting them, and where they live."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, overload
+
+import numpy as np
+
+from ._arguments import as_bytes, as_intent
+from ._catalog import Page, check_location
+from ._session import Session
+from .page import PageRecord
+
+__all__ = ["Pages"]
+
+Location = Literal["device", "host", "unified"]
+
+
+class Pages(Session):
+    """What a bus does with its pages."""
+
+    def create_page(
+        self,
+        size: int | Any,
+        *,
+        location: Location | Any = "device",
+        name: str | Any | None = None,
+        metadata: Mapping[str, Any] | Any | None = None,
+        exist_ok: bool = False,
+    ) -> Page:
+        """Make a zeroed page of `size` bytes; a large one takes several fixed-size pages.
+
+        **Arguments:**
+
+        - `location`: where it lives. `"device"`: on the device, always. `"unified"`: in host memory, and on the device
+          while it is needed there: a wave brings in what it can touch, in one transfer, and what was used longest ago
+          makes room. `"host"`: in host memory, where it can be read and written, and no rule computes with it.
+          `Page.placement` says which memory that is on this backend.
+        - `name`: a handle for people; unique on this bus.
+        - `metadata`: anything that JSON can carry; kept in the log.
+        - `exist_ok`: whether a page of this name and size that is there already will do.
+
+        **Raises:** `InvalidArgumentError` for a size below 1, a name in use, or metadata that JSON can't carry;
+        `InvalidTypeError`; `CapacityError` when the bus, or the device, is full.
+        """
+        self._check_open()
+        if exist_ok and (found := self._catalog.existing(name, size)):
+            return found
+        record = self._catalog.allocate(size, name, location, metadata)
+        with self._guarded():
+            placement = self._engine.place(record.pages, record.location)
+            self._log.append_pages(self.tick, [record], digest=self._engine.lanes())
+            return self._catalog.enter(record, placement)
+
+    def delete_page(self, page: Page | int | str | Any) -> None:
+        """Zero a page and give its ids back.
+
+        **Raises:** `PageNotFoundError`; `InvalidArgumentError` while a dependency or a rule needs the page.
+        """
+        self._check_open()
+        found = self._catalog.resolve(page)
+        self._catalog.check_unused(found, self._rules)
+        record = PageRecord("delete", found.ids, found.size, found.name, found.location, found.metadata)
+        with self._guarded():
+            self._erase(found.ids, [record])
+            self._catalog.remove(found)
+
+    def clone_page(
+        self,
+        page: Page | int | str | Any,
+        *,
+        name: str | Any | None = None,
+        location: Location | Any | None = None,
+        metadata: Mapping[str, Any] | Any | None = None,
+        intent: str | Any | None = None,
+    ) -> Page:
+        """A new page with the size and contents of another; its location and metadata too, unless others are given.
+
+        Dependencies and rules aren't copied. That is two commits, the page and its contents (by source `"clone"`).
+
+        **Raises:** as `create_page`, and `PageNotFoundError`.
+
+        ```python
+        >>> import mmsb_jax as mmsb, numpy as np
+        >>> with mmsb.start(page_bytes=16) as bus:
+        ...     _ = bus.update_page(bus.create_page(8, name="wind"), np.float32([1, 2]))
+        ...     copy = bus.clone_page("wind", name="wind before")
+        ...     bus.query_page(copy, dtype=np.float32)
+        array([1., 2.], dtype=float32)
+
+        ```
+        """
+        self._check_open()
+        found, intent = self._catalog.resolve(page), as_intent(intent)
+        new = self.create_page(
+            found.size,
+            location=found.location if location is None else location,
+            name=name,
+            metadata=found.metadata if metadata is None else metadata,
+        )
+        self._write(new, self._bytes_of(found), "clone", intent)
+        return new
+
+    def resize_page(self, page: Page | int | str | Any, size: int | Any) -> Page:
+        """Give a page another size: a larger one ends in zeros, a smaller one loses its end.
+
+        The fixed-size pages that stay keep their ids, and with them dependencies and rules.
+
+        **Returns:** the handle with the new size and ids; the old one means the same page.
+
+        **Raises:** `PageNotFoundError`; `InvalidArgumentError` for a size below 1, or while a dependency or a rule
+        needs what would be lost; `CapacityError` when there is no room.
+
+        ```python
+        >>> import mmsb_jax as mmsb, numpy as np
+        >>> with mmsb.start(page_bytes=8) as bus:
+        ...     page = bus.create_page(8)
+        ...     _ = bus.update_page(page, np.float32([1, 2]))
+        ...     page = bus.resize_page(page, 12)
+        ...     page.ids.tolist(), bus.query_page(page, dtype=np.float32).tolist()
+        ([0, 1], [1.0, 2.0, 0.0])
+
+        ```
+        """
+        self._check_open()
+        found = self._catalog.resolve(page)
+        record = self._catalog.altered(found, size=size)
+        kept = len(record.pages)
+        lost, added = found.ids[kept:], record.pages[len(found.ids) :]
+        if record.size < found.size:
+            self._catalog.check_unused(found, self._rules, lost)
+            rest = self._bytes_of(found)
+            rest[record.size : kept * self._catalog.page_bytes] = 0
+            self._write(found, rest, "resize", None)
+        with self._guarded():
+            if len(lost):
+                self._erase(lost, [record, PageRecord("delete", lost)])
+                self._catalog.release(lost)
+            else:
+                self._engine.place(added, found.location)
+                self._log.append_pages(self.tick, [record], digest=self._engine.lanes())
+            return self._catalog.alter(found, record, found.placement)
+
+    @overload
+    def migrate_page(self, page: Page | int | str, location: Location) -> Page: ...
+    @overload
+    def migrate_page(self, page: Sequence[Page | int | str], location: Location) -> list[Page]: ...
+    def migrate_page(self, page: Any, location: Any) -> Any:
+        """Let a page live elsewhere from now on, or many pages, in one transfer. Contents and digest stay as they are.
+
+        **Arguments:**
+
+        - `page`: a page, its first id, or its name; or a list of these.
+        - `location`: as in `create_page`. The log remembers it, and replay doesn't depend on it.
+
+        **Returns:** the new handle, or a list of them.
+
+        **Raises:** `PageNotFoundError`; `InvalidArgumentError` for another location; `CapacityError` when the device
+        has no room.
+
+        ```python
+        >>> import mmsb_jax as mmsb
+        >>> with mmsb.start() as bus:
+        ...     pages = [bus.create_page(100), bus.create_page(2000)]
+        ...     [page.location for page in bus.migrate_page(pages, "unified")]
+        ['unified', 'unified']
+
+        ```
+        """
+        self._check_open()
+        check_location(location)
+        many = isinstance(page, Sequence) and not isinstance(page, str)
+        found = [self._catalog.resolve(one) for one in (page if many else [page])]
+        if moving := list(dict.fromkeys(one for one in found if one.location != location)):
+            records = [self._catalog.altered(one, location=location) for one in moving]
+            with self._guarded():
+                placement = self._engine.place(np.concatenate([one.ids for one in moving]), location)
+                self._log.append_pages(self.tick, records, digest=self._engine.lanes())
+                for one, record in zip(moving, records, strict=True):
+                    self._catalog.alter(one, record, placement)
+        handles = [self._catalog.resolve(one) for one in found]
+        return handles if many else handles[0]
+
+    def prefetch(self, pages: Any) -> None:
+        """Begin to bring unified pages to the device, in one transfer, before a step needs them. Returns at once.
+
+        **Arguments:** `pages`: a page, an id, a name, or a list or array of them.
+
+        **Raises:** `PageNotFoundError`; `InvalidArgumentError` for a page that lives in host memory alone;
+        `CapacityError` when they are more than the device has room for.
+
+        ```python
+        >>> import mmsb_jax as mmsb
+        >>> with mmsb.start() as bus:
+        ...     page = bus.create_page(5000, location="unified")
+        ...     bus.prefetch(page)
+        ...     bus.stats().on_device >= 5
+        True
+
+        ```
+        """
+        self._check_open()
+        ids = self._catalog.ids(pages)
+        with self._guarded():
+            self._engine.prefetch(ids)
+
+    def _bytes_of(self, page: Page) -> np.ndarray:
+        """uint8[size], new."""
+        return self._engine.read(page.ids).reshape(-1).view(np.uint8)[: page.size].copy()
+
+    def _write(self, page: Page, data: Any, source: str, intent: str | None) -> int | None:
+        """Give a page new contents, as one commit; None when nothing differed."""
+        raw = as_bytes(data, page.size, page)
+        now, name = self.tick, self.source_id(source)
+        with self._guarded():
+            step = self._engine.tick(None, self._engine.batch(page.ids, raw, name), name)
+            if not np.any(np.asarray(step.deltas.page) < self._engine.num_pages):
+                self._engine.adopt_unchanged(step, now)
+                return None
+            self._commit(step, name, intent)
+        self._pending.update(page.ids.tolist())
+        return self.tick
+
+    def _erase(self, ids: np.ndarray, records: Sequence[PageRecord]) -> None:
+        """Zero pages that are nobody's from now on, as one commit."""
+        step = self._engine.erase(ids)
+        self._log.append_pages(self.tick + 1, records, digest=self._engine.lanes(step.digest))
+        self._engine.adopt(step)
+        self._engine.forget(ids)
+        self._pending.difference_update(ids.tolist())
