@@ -74,10 +74,13 @@ class Blame:
         return "\n".join(lines)
 
 
-def blame(part: Part, page_words: int, rows: Iterable[Rows]) -> Blame:
-    """Go through the rows that touch a part, oldest first; the last writer of a word is to blame for it."""
-    last = np.zeros((len(part.ids), page_words), np.uint32)  # 0: never; else index + 1
-    writes: list[Write] = []
+def blame(part: Part, page_words: int, rows: Iterable[Rows], begun: Write | None = None) -> Blame:
+    """Go through the rows that touch a part, oldest first; the last writer of a word is to blame for it.
+
+    `begun` is who wrote what no row tells of, if anybody did.
+    """
+    last = np.full((len(part.ids), page_words), 0 if begun is None else 1, np.uint32)  # 0: never; else index + 1
+    writes = [] if begun is None else [begun]
     for each in rows:
         _enter(each, part.ids, last, writes)
     number = part.by_element(part.words(last)).astype(np.int64) - 1

@@ -87,6 +87,8 @@ def _identity(values: Any) -> RunIdentity:
     for key, kind in kinds.items():
         if type(values.get(key)) is not kind:
             raise ValueError(f"{key} is {values.get(key)!r}, not {kind.__name__}")
+    if datetime.fromisoformat(values["created"]).tzinfo is None:
+        raise ValueError(f"created is {values['created']!r}, which has no time zone")
     if len(values["run_id"]) != 32 or not set(values["run_id"]) <= set("0123456789abcdef"):
         raise ValueError(f"run_id is {values['run_id']!r}, not 32 hexadecimal digits")
     if min(values["page_words"], values["capacity"]) < 1 or max(values["page_words"], values["capacity"]) >= 2**31:

@@ -212,7 +212,8 @@ class Run:
         """
         tick = self.last if epoch is None else self._timeline.epoch(epoch)
         found = self._timeline.part(part, tick, member)
-        return blame(found, self._timeline.page_words, self._past.rows(found.ids, self.first, tick))
+        rows = self._past.rows(found.ids, self.first, tick)
+        return blame(found, self._timeline.page_words, rows, self._timeline.begun)
 
     def page_history(
         self, part: str | int | Any, *, first: int | Any | None = None, last: int | Any | None = None

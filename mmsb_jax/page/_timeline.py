@@ -13,6 +13,7 @@ from .._require import whole_number
 from ..physical import Paging
 from ._about import About
 from ._alive import records_alive
+from ._blame import Write
 from ._content import Content, Part
 from ._past import Past
 from ._replay import Replayed
@@ -39,6 +40,14 @@ class Timeline:
             self._content = Content.of_paging(paging, self.about.members)
         elif like is not None:
             raise InvalidArgumentError("got like=…, but this run is that of a bus: its pages are arrays by name")
+
+    @property
+    def begun(self) -> Write | None:
+        """Who wrote what no row tells of: in a recorded run the initial state, whose pages of zeros aren't logged."""
+        if self.about is None or self.first:
+            return None
+        created = datetime.fromisoformat(self.past.run.created)
+        return Write(0, "init", "", (created - _BEGINNING) // timedelta(microseconds=1) * 1000)
 
     # Moments.
 
