@@ -6,7 +6,7 @@ of pages says what depends on what; and everything can be replayed bit for bit.
 
 from importlib.metadata import version as _version
 
-from . import _errors, graph, page, physical, propagation, semiring, utility
+from . import _errors, graph, page, physical, propagation, semiring, testing, utility
 from ._catalog import Page
 from ._errors import *  # noqa: F403
 from .bus import Bus, start
@@ -49,6 +49,7 @@ __all__ = [
     "replay",
     "semiring",
     "start",
+    "testing",
     "tick",
     "utility",
     *_errors.__all__,
