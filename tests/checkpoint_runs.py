@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from mmsb_jax.page import EdgeRecords, MemoryStorage, PageChanges, PageRecord, Snapshot, TransactionLog
+from mmsb_jax.page import EdgeRecords, MemoryStorage, PageChanges, PageRecord, Snapshot, TransactionLog, replay_log
+from mmsb_jax.page._snapshot import no_edges
 
 WORDS, CAPACITY = 4, 10
 
@@ -15,8 +16,18 @@ class SmallRun:
             MemoryStorage() if place is None else place, page_words=words, capacity=capacity, fingerprint={}, **options
         )
         self.pages, self.epoch = np.zeros((capacity, words), np.uint32), np.zeros(capacity, np.uint32)
-        self.names, self.records, self.edges = [""], [], EdgeRecords.of(1, *np.zeros((2, 0), np.int32))
+        self.names, self.records, self.edges = [""], [], no_edges()
         self.rng = np.random.default_rng(7)
+
+    @classmethod
+    def reopened(cls, storage):
+        """A run that goes on where a log ends; records and edges are those of an empty one."""
+        run, replayed = cls.__new__(cls), replay_log(storage)
+        run.log = TransactionLog.open(storage, fingerprint={})
+        run.pages, run.epoch, run.names = replayed.pages, replayed.epoch, list(replayed.names)
+        run.records, run.edges = [], no_edges()
+        run.rng = np.random.default_rng(8)
+        return run
 
     @property
     def place(self):

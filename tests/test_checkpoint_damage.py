@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from crc32c import crc32c
 
-from mmsb_jax import CorruptCheckpointError
+from mmsb_jax import CorruptCheckpointError, InvalidArgumentError
 from mmsb_jax.page import (
     MemoryStorage,
     TransactionLog,
@@ -99,6 +99,22 @@ def test_only_the_blocks_that_are_looked_at_are_read():
             opened.pages(ids)
 
 
+def test_every_block_of_a_long_page_is_looked_at():
+    words = 5 * (1 << 18) // 8  # two blocks and a half
+    run = SmallRun(capacity=2, words=words)
+    run.commit(1, range(2))
+    info = write_checkpoint(run.place, run.snapshot())
+    (part,) = (name for name in run.place.files if name.endswith(".safetensors"))
+    data = run.place.files[part]
+    start = len(data) - 8 - 8 * words
+    for page, word in ((0, 0), (0, words // 2), (0, words - 1), (1, 0), (1, words // 2), (1, words - 1)):
+        data[start + 4 * (page * words + word)] ^= 1
+        with pytest.raises(CorruptCheckpointError, match="checksum"):
+            open_checkpoint(run.place, info).pages([page])
+        data[start + 4 * (page * words + word)] ^= 1
+    np.testing.assert_array_equal(open_checkpoint(run.place, info).pages([1, 0]), run.pages[::-1])
+
+
 def with_manifest(files, info, values):
     """The files with another manifest whose checksum is right."""
     values.pop("crc32c", None)
@@ -150,8 +166,11 @@ def test_a_manifest_that_makes_no_sense_is_refused():
     assert tried > 500
 
 
+OWN = "0000000003-00000000000000000007.00000"
+
+
 @pytest.mark.parametrize(
-    "file", ["../run.json", "/etc/hostname", "..", "0000000003-00000000000000000006.00000.json", "a/b.frames", "0\n"]
+    "file", ["../run.json", "/etc/hostname", "..", f"{OWN}.json", "a/b.frames", "0\n", f"{OWN}.frames/../../run.json"]
 )
 def test_names_lead_nowhere_else(file):
     files, info, _ = small_checkpoint()
@@ -266,6 +285,36 @@ def test_an_old_checkpoint_beside_a_newer_log():
     for tick in range(4, 9):
         run.commit(tick, [2])
     assert_same(open_checkpoint(run.place, info).load(), snapshot)
+
+
+def test_after_a_compaction_those_behind_it_lead_on():
+    run = SmallRun(segment_bytes=2000)
+    infos, snapshots = [], []
+    for tick in range(1, 25):
+        run.commit(tick, [tick % 10])
+        infos.append(write_checkpoint(run.place, run.snapshot()))
+        snapshots.append(run.snapshot())
+    before = files_of(run.place)
+    run.log.compact(before=12)
+    merged = next(info.sequence for info in infos if info.tick == 11)
+    assert checkpoints(run.place) == [info for info in infos if info.sequence > merged]
+    storage = with_files(files_of(run.place), **checkpoints_of(before))  # as a crash amid the compaction leaves it
+    for info, snapshot in zip(infos, snapshots, strict=True):
+        if info.sequence > merged:
+            assert_same(open_checkpoint(storage, info).load(), snapshot)
+        else:
+            assert f"the log was compacted up to frame {merged}" in refused(storage, info).reason
+    info = write_checkpoint(run.place, run.snapshot())  # and one that is written now opens, too
+    assert_same(open_checkpoint(run.place, info).load(), run.snapshot())
+
+
+def test_a_frame_that_is_cut_short_is_not_there():
+    run = small_run()
+    (segment,) = (name for name in run.place.files if name.endswith(".seg"))
+    for cut in (1, 64, 100):
+        storage = with_files(files_of(run.place), **{segment: bytes(run.place.files[segment][:-cut])})
+        with pytest.raises(InvalidArgumentError, match="no frame 7"):
+            write_checkpoint(storage, run.snapshot())
 
 
 def test_a_checkpoint_of_another_run_is_refused():

@@ -59,8 +59,8 @@ def parse_catalog(file: str, data: memoryview, run: RunIdentity) -> CheckpointCa
     try:
         names, pages, edges = _frames(file, data, run)
         table = names.new_names()
-        if [number for number, _ in table] != list(range(len(table))):
-            raise names.corrupt("the table of names has gaps")
+        if table[:1] != [(0, "")] or [number for number, _ in table] != list(range(len(table))):
+            raise names.corrupt("the table of names does not begin with the empty name, or has gaps")
         return CheckpointCatalog(tuple(name for _, name in table), pages.pages(), edges.edges())
     except CorruptLogError as why:  # frames speak of the log, which is well
         raise CorruptCheckpointError(why.file, why.offset, why.reason) from why

@@ -211,7 +211,7 @@ def open_checkpoint(place: Place, info: CheckpointInfo) -> Checkpoint:
     """
     with opened(place) as storage:
         run, manifest = read_identity(storage), read_manifest(storage, info)
-        fault = fault_in_position(storage, run, manifest.position, manifest.tick)
+        fault = fault_in_position(storage, run, manifest.position)
         if (manifest.run_id, *manifest.layout[:2]) != (run.run_id, run.capacity, run.page_words):
             fault = f"it belongs to run {manifest.run_id}, not to {run.run_id}"
         if fault:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from ._frame import HEADER_BYTES, FrameHeader, parse_header
 from ._identity import RunIdentity
-from ._segments import read_base, segment_name, segment_start, segments
+from ._segments import read_base, segment_start, segments
 from ._storage import Storage
 
 __all__ = ["LogPosition", "fault_in_position", "position_behind"]
@@ -49,16 +49,11 @@ def position_behind(storage: Storage, run: RunIdentity, sequence: int) -> LogPos
         begin = end
 
 
-def fault_in_position(storage: Storage, run: RunIdentity, position: LogPosition, tick: int) -> str | None:
-    """Return why the log as it is now does not lead through a position that it once led through, or None if it does.
-
-    Of a frame up to which the log was compacted, the log itself has the number and the tick alone.
-    """
-    sequence, base = position.sequence, read_base(storage, run.salt)
-    if sequence < base.merged:
-        return f"it stands behind frame {sequence}, but the log was compacted up to frame {base.merged}"
-    if sequence == base.merged:
-        return None if tick == base.tick else f"it is of tick {tick}, but frame {sequence} was of tick {base.tick}"
+def fault_in_position(storage: Storage, run: RunIdentity, position: LogPosition) -> str | None:
+    """Return why the log as it is now does not lead through a position that it once led through, or None if it does."""
+    sequence, merged = position.sequence, read_base(storage, run.salt).merged
+    if sequence <= merged:
+        return f"it stands behind frame {sequence}, but the log was compacted up to frame {merged}"
     if _is_there(storage, run, position):
         return None
     found = position_behind(storage, run, sequence)  # compaction moves frames to another segment
@@ -70,16 +65,16 @@ def fault_in_position(storage: Storage, run: RunIdentity, position: LogPosition,
 
 
 def _is_there(storage: Storage, run: RunIdentity, position: LogPosition) -> bool:
-    name = segment_name(position.segment)
-    if name not in segments(storage) or storage.size(name) < position.end:
+    name = next((name for name in segments(storage) if segment_start(name) == position.segment), None)
+    if name is None or storage.size(name) < position.end:
         return False
-    data = storage.read(name, position.begin, HEADER_BYTES)
-    return _is_header_of(data, run, position.sequence) and _crc(data) == position.header_crc
+    header = storage.read(name, position.begin, HEADER_BYTES)
+    return _is_header_of(header, run, position.sequence) and _crc(header) == position.header_crc
 
 
-def _is_header_of(data: memoryview, run: RunIdentity, sequence: int) -> bool:
-    header = parse_header(data)
-    return isinstance(header, FrameHeader) and (header.sequence, header.salt) == (sequence, run.salt)
+def _is_header_of(header: memoryview, run: RunIdentity, sequence: int) -> bool:
+    found = parse_header(header)
+    return isinstance(found, FrameHeader) and (found.sequence, found.salt) == (sequence, run.salt)
 
 
 def _crc(header: memoryview) -> int:
