@@ -1,0 +1,196 @@
+"""The soak command in small, and what its schedules once found, each by itself.
+
+Schedules run in a process of their own: under the type checker that these tests install they take ten times as long.
+"""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmsb_jax import CorruptLogError, InvalidArgumentError, LogFailedError, LogLockedError
+from mmsb_jax.page import DirectoryStorage, MemoryStorage, PageChanges, TransactionLog, read_frames
+from mmsb_jax.page._identity import MARK, RUN_FILE, read_mark
+from mmsb_jax.page._segments import segment_name, segments
+from tests.fault_storage import Crash, Disk, FaultStorage, Loss
+from tests.soak import again
+
+ROOT = Path(__file__).parent.parent
+FIRST = segment_name(0)
+
+
+@pytest.mark.parametrize(
+    "what", ["random --schedules 300 --seed {seed}", "strikes --quick", "canaries"], ids=lambda what: what.split()[0]
+)
+def test_soak(what):
+    arguments = what.format(seed=os.environ["MMSB_SEED"]).split()
+    command = [sys.executable, "-m", "tests.soak", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+
+
+def test_what_ended_badly_can_be_seen_again():
+    for title in ("random 3", "strike 1 9 an I/O error", "room 7 970"):
+        assert next(again(title)).error is None
+
+
+def create(storage, **options):
+    return TransactionLog.create(storage, page_words=4, capacity=8, fingerprint={}, **options)
+
+
+def reopen(storage, fingerprint=None, **options):
+    return TransactionLog.open(storage, fingerprint=fingerprint or {}, **options)
+
+
+def changes(value=0, rows=40):
+    page = np.zeros(rows, np.int32)
+    return PageChanges(page, page, None, np.full((rows, 4), value, np.uint32))
+
+
+def ticks(storage):
+    return [frame.tick for frame in read_frames(storage) if frame.rows]
+
+
+@pytest.fixture
+def disk(rng):
+    return Disk(rng)
+
+
+def holes(disk):
+    """Three commits that were never synced; of the first, one sector is lost."""
+    log = create(FaultStorage(disk), sync="none")
+    end = len(disk.cache[FIRST].cache)
+    for tick in (1, 2, 3):
+        log.append_changes(tick, changes(tick))
+    return end
+
+
+def lose_bytes(disk, at):
+    """Lose power such that everything is kept but some bytes of a segment."""
+    disk.lose_power(Loss.NOTHING)
+    for image in (disk.device[FIRST].device, disk.cache[FIRST].cache):
+        image[at : at + 64] = bytes(64)
+
+
+def test_after_a_power_failure_a_good_frame_behind_a_bad_one_is_no_damage(disk):
+    lose_bytes(disk, holes(disk) + 128)
+    assert ticks(FaultStorage(disk)) == [0]
+    with reopen(FaultStorage(disk)) as log:
+        log.append_changes(1, changes(7))
+    assert ticks(FaultStorage(disk)) == [0, 1]
+
+
+def test_as_long_as_the_machine_runs_it_is_damage(disk):
+    end = holes(disk)
+    disk.kill()
+    disk.cache[FIRST].cache[end + 128 : end + 192] = bytes(64)
+    for use in (ticks, reopen):
+        with pytest.raises(CorruptLogError, match=r"checksum.*yet frame 2 follows"):
+            use(FaultStorage(disk))
+
+
+def test_where_nobody_knows_of_power_failures_it_is_no_damage(disk, monkeypatch):
+    monkeypatch.setattr(FaultStorage, "boot", lambda self: 0)
+    lose_bytes(disk, holes(disk) + 128)
+    assert ticks(FaultStorage(disk)) == [0]
+
+
+def test_what_the_mark_covers_is_damage_after_a_power_failure_too(disk):
+    log = create(FaultStorage(disk), sync="none")
+    log.append_changes(1, changes())
+    end = len(disk.cache[FIRST].cache)
+    log.append_changes(2, changes())
+    log.sync()
+    lose_bytes(disk, end + 128)
+    for use in (ticks, reopen):
+        with pytest.raises(CorruptLogError, match=r"checksum.*yet frames up to 2 were committed"):
+            use(FaultStorage(disk))
+
+
+def test_what_a_failed_sync_forgot_is_written_again_by_the_next_writer(disk):
+    log = create(FaultStorage(disk), sync="none")
+    for tick in (1, 2, 3):
+        log.append_changes(tick, changes(tick, rows=400))
+    disk.strike(OSError(errno.EIO, "broken"), kinds=["sync"])
+    with pytest.raises(LogFailedError, match="could not be synced"):
+        log.sync()
+    log.close()
+    with reopen(FaultStorage(disk)) as log:
+        assert log.durable_sequence == log.sequence == 3
+    disk.lose_power(Loss.EVERYTHING)
+    assert ticks(FaultStorage(disk)) == [0, 1, 2, 3]
+
+
+def test_a_commit_that_was_taken_back_does_not_return():
+    for seed in range(20):  # nothing, some or all of it is written before the write fails
+        disk = Disk(np.random.default_rng(seed))
+        log = create(FaultStorage(disk), sync="none")
+        disk.strike(OSError(errno.EIO, "broken"), kinds=["write"])
+        with pytest.raises(LogFailedError, match="not in the log"):
+            log.append_changes(1, changes(1))
+        disk.lose_power(Loss.UNCUT)
+        assert ticks(FaultStorage(disk)) == [0]
+
+
+def test_only_one_slot_of_the_mark_is_ever_in_flight(disk):
+    log = create(FaultStorage(disk), sync="commit")
+    for tick in (1, 2, 3):
+        log.append_changes(tick, changes())
+        assert len(disk.cache[MARK].pending) == 1
+    disk.kill()
+    disk.strike(Crash(), after=1, kinds=["sync"])  # the first is that of the segment
+    with pytest.raises(Crash):
+        reopen(FaultStorage(disk))
+    assert len(disk.cache[MARK].pending) == 1
+    disk.lose_power(Loss.EVERYTHING)
+    assert read_mark(FaultStorage(disk), int(next(read_frames(FaultStorage(disk))).run.salt))[0].sequence >= 2
+
+
+def test_segments_that_hold_nothing_but_a_header_keep_the_names():
+    storage = MemoryStorage()
+    with create(storage) as log:
+        log.name_id("api")
+    for host in "abc":
+        reopen(storage, {"host": host}).close()
+    with reopen(storage) as log:
+        assert log.names == ("", "api")
+        assert len(segments(storage)) == 5
+
+
+@pytest.mark.parametrize("left", [b"", b"M", b"MMSB" + bytes(59), bytes(64), bytes(500), "63", "64", "100"])
+def test_a_creation_that_was_torn_is_finished(left):
+    storage = MemoryStorage()
+    create(storage).close()
+    whole = storage.files[FIRST]
+    left = whole[: int(left)] if isinstance(left, str) else left
+    torn = MemoryStorage({FIRST: bytearray(left), MARK: bytearray(40)})
+    with create(torn) as log:
+        log.append_changes(1, changes())
+    assert ticks(torn)[-1] == 1
+
+
+def test_a_log_with_commits_that_lost_its_identity_is_not_begun_anew():
+    storage = MemoryStorage()
+    with create(storage) as log:
+        log.append_changes(1, changes())
+    del storage.files[RUN_FILE]
+    for damage in (slice(0, 0), slice(0, 64), slice(60, 200)):
+        files = {name: bytearray(data) for name, data in storage.files.items()}
+        files[FIRST][damage] = bytes(len(files[FIRST][damage]))
+        with pytest.raises(InvalidArgumentError, match="has been lost"):
+            create(MemoryStorage(files))
+
+
+def test_a_lock_that_can_not_vouch_for_names_is_let_go(run_dir, monkeypatch):
+    create(run_dir).close()
+    monkeypatch.setattr("mmsb_jax.page._storage._sync_folder", lambda folder: os.fsync(10**6))
+    with pytest.raises(LogFailedError, match="can't be opened"):
+        reopen(run_dir)
+    monkeypatch.undo()
+    storage = DirectoryStorage(run_dir)
+    with reopen(storage), pytest.raises(LogLockedError):
+        reopen(run_dir)
