@@ -19,11 +19,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # two pips in one environment would get into each other's way
-.PHONY: help demo test pytest bench lint clean distclean
+.PHONY: help demo test pytest soak bench lint clean distclean
 
 help:
 	@echo "make demo   a year of flights on the bus, with a report (ARGS=--crash kills and resumes it)"
 	@echo "make test   lint, then every test (WORKERS=$(WORKERS) processes; ARGS='-k graph' selects)"
+	@echo "make soak   5,000 lives of a log on a device that fails, each fault at each step, canaries (minutes)"
 	@echo "make lint   ruff, mypy, import contracts"
 	@echo "make bench  the benchmarks, against the peers"
 	@echo "make clean  remove what was built; make distclean removes $(VENV) as well"
@@ -36,6 +37,9 @@ test: lint pytest
 
 pytest: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+soak: $(VENV)/.installed-test
+	$(BIN)/python -m tests.soak $(ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check
