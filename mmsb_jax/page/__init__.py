@@ -14,6 +14,7 @@ from ._checkpoint import Checkpoint, Loaded, Newest, checkpoints, open_checkpoin
 from ._checkpoint import load_newest as load_newest_checkpoint
 from ._checkpoint import newest as newest_checkpoint
 from ._checkpoint_write import remove_checkpoint, write_checkpoint
+from ._commits import Commit
 from ._compact import Compacted
 from ._delta import DeltaBatch, merge, pack_mask, unpack_mask
 from ._difference import Difference, PartDifference
@@ -45,6 +46,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointCatalog",
     "CheckpointInfo",
+    "Commit",
     "Compacted",
     "DeltaBatch",
     "Difference",

@@ -1,6 +1,7 @@
 """Rows of a log by page, leaf, tick, time, source and intent, without reading the rest."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ from ._arrow import ROWS, record_batches
 from ._body import Frame
 from ._catalogue import Catalogue
 from ._changes import PageChanges
+from ._commits import Commit, commits, commits_to_come
+from ._frame import FrameKind
 from ._reader import LogReader, ReadCounts
 from ._storage import Place, opened
 from ._wanted import Wanted
@@ -105,6 +108,38 @@ class Selection:
             reader = LogReader(storage)
             self.counts = reader.counts
             yield from _rows(reader, self._filters.wanted(reader))
+
+    def commits(
+        self, *, last: int | None = None, follow: bool = False, stop: Callable[[], bool] | None = None
+    ) -> Iterator[Commit]:
+        """Iterate over the commits that hold such rows, oldest first; also those of pages and edges, if none is chosen
+        by page, leaf or source.
+
+        Args:
+            last: how many of them, at most: those at the end.
+            follow: whether to go on with what is written from then on, and wait for more.
+            stop: asked before each look for more; once it says True, the iteration ends.
+
+        >>> from mmsb_jax.page import MemoryStorage, PageChanges, TransactionLog
+        >>> storage, zero = MemoryStorage(), np.zeros(1, np.int32)
+        >>> with TransactionLog.create(storage, page_words=1, capacity=8, fingerprint={}) as log:
+        ...     for tick in (1, 2, 3):
+        ...         rows = PageChanges(zero, zero, None, np.array([[tick]], np.uint32))
+        ...         _ = log.append_changes(tick, rows, intent=f"step {tick}")
+        >>> [(commit.tick, commit.rows, commit.intent) for commit in select(storage).commits(last=2)]
+        [(2, 1, 'step 2'), (3, 1, 'step 3')]
+        """
+        with opened(self._place) as storage:
+            reader = LogReader(storage)
+            self.counts = reader.counts
+            yield from commits(reader, self._commits_wanted(reader), last)
+            if follow:
+                yield from commits_to_come(storage, reader, self._commits_wanted, stop)
+
+    def _commits_wanted(self, reader: LogReader) -> Wanted:
+        wanted = self._filters.wanted(reader)
+        by_row = wanted.pages is not None or wanted.words is not None or wanted.sources is not None
+        return wanted if by_row else replace(wanted, kinds=(FrameKind.CHANGES, FrameKind.PAGES, FrameKind.EDGES))
 
     def to_arrow(self) -> pa.RecordBatchReader:
         """Return the rows as a stream of Arrow record batches, which Polars, DuckDB and pandas read.
