@@ -1,6 +1,7 @@
 """docs/format.md against the bytes: the reader in it runs, and its tables agree with the code."""
 
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from crc32c import crc32c
 
 from mmsb_jax.page import FrameKind, PageChanges, TransactionLog, read_frames, replay_log, schema_of
-from mmsb_jax.page._frame import DIGEST, FORMAT_VERSION, HEADER_BYTES, MASKED, TICKS, parse_header
+from mmsb_jax.page._codec_filters import DIFFERENCES, TRANSPOSED
+from mmsb_jax.page._frame import CODED, DIGEST, FORMAT_VERSION, HEADER_BYTES, MASKED, TICKS, parse_header
 
 FORMAT = (Path(__file__).parent.parent / "docs" / "format.md").read_text()
 
@@ -30,20 +32,61 @@ def test_the_reader_in_the_documentation_reads_a_run(run_dir, rng, page_words):
     done = subprocess.run([sys.executable, "-c", code, str(run_dir)], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["19", f"{crc32c(replay_log(run_dir).pages.tobytes()):08x}"]
     segment = max((run_dir / "log").glob("*.seg"))
-    segment.write_bytes(segment.read_bytes()[:-1] + b"?")
+    data = segment.read_bytes()
+    segment.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     done = subprocess.run([sys.executable, "-c", code, str(run_dir)], capture_output=True, text=True, check=False)
     assert "a torn tail, or damage" in done.stderr
 
 
 def test_the_tables_agree_with_the_code():
     assert f"Format version **{FORMAT_VERSION}**" in FORMAT
-    assert f"{MASKED} `MASKED`, {DIGEST} `DIGEST`, {TICKS} `TICKS`; no others" in FORMAT
+    assert f"{MASKED} `MASKED`, {DIGEST} `DIGEST`, {TICKS} `TICKS`, {CODED} `CODED`; no others" in FORMAT
     kinds = re.findall(r"^\| (\d) ([A-Z]+)[,`A-Z ]* \| (.*?) \|", FORMAT, re.MULTILINE)
     assert {(int(number), name) for number, name, _ in kinds} == {(kind.value, kind.name) for kind in FrameKind}
     for number, _, columns in kinds:
         masked = "mask" in columns
         named = re.findall(r"`(\w+)` \w", columns)
         assert named == schema_of(int(number), 8, masked=masked).names
+
+
+def section(title):
+    return FORMAT.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def test_the_table_of_coded_bodies_agrees_with_the_code():
+    text = section("Coded bodies")
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == schema_of(3, 8, coded=True).names
+    assert f"{TRANSPOSED} `TRANSPOSED`, {DIFFERENCES} `DIFFERENCES`" in text
+
+
+def test_the_table_of_an_index_agrees_with_the_code(run_dir):
+    """The head of a block, read as the table says, and the parts behind it found where it says."""
+    with TransactionLog.create(run_dir, page_words=2, capacity=300, fingerprint={}, segment_bytes=1) as log:
+        page = np.array([7, 299], np.int32)
+        for tick in range(3):
+            log.append_changes(tick, PageChanges(page, page * 0, None, np.zeros((2, 2), np.uint32)), time_ns=50 + tick)
+    fields = re.findall(r"^\| (\d+) \| (4 bytes|u16|u32|u64) \|", section("Indexes"), re.MULTILINE)
+    sizes = {"4 bytes": "4s", "u16": "H", "u32": "I", "u64": "Q"}
+    head = struct.Struct("<" + "".join(sizes[kind] for _, kind in fields))
+    assert [struct.calcsize("<" + "".join(sizes[k] for _, k in fields[:i])) for i in range(len(fields))] == [
+        int(offset) for offset, _ in fields
+    ]
+    names = sorted((run_dir / "log").glob("*.idx"))
+    data, segment = names[2].read_bytes(), names[2].with_suffix(".seg").read_bytes()
+    magic, version, level, _, n, first, offset, p, s, begin, early, late, kinds, body_crc, crc = head.unpack_from(data)
+    assert (magic, version, level, n, first, offset) == (b"MMSI", FORMAT_VERSION, 0, 2, int(names[2].stem), 0)
+    assert (p, s, begin, early, late, kinds) == (2, 1, first, 51, 51, 1 << FrameKind.HEADER | 1 << FrameKind.CHANGES)
+    body = data[head.size :]
+    assert (body_crc, crc) == (crc32c(body), crc32c(data[: head.size - 4]))
+    assert body[:64] == segment[:64]
+    at = 64 * n
+    assert np.frombuffer(body, "<u4", n, at).tolist() == [0, 2]
+    assert np.frombuffer(body, "<u2", p, at + 8).tolist() == [7, 299]
+    assert np.frombuffer(body, "<u4", n, at + 12).tolist() == [0, 1]
+    assert np.frombuffer(body, "<i4", s, at + 20).tolist() == [0]
+    bits = np.unpackbits(np.frombuffer(body, np.uint8, 38, at + 24), bitorder="little")
+    assert np.flatnonzero(bits).tolist() == [7, 299]
+    assert len(body) == at + 24 + 38
 
 
 def test_an_unknown_kind_has_no_schema():

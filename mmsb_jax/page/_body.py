@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from .._errors import CorruptLogError, InvalidArgumentError
 from ._changes import PageChanges, decode_changes, fault_in_changes
-from ._frame import MASKED, TICKS, FrameHeader, FrameKind
+from ._codec import decode_coded
+from ._frame import CODED, MASKED, TICKS, FrameHeader, FrameKind
 from ._identity import RunIdentity
 from ._records import (
     EdgeRecords,
@@ -103,6 +104,11 @@ class Frame:
         """Whether its rows have ticks of their own; only CHANGES frames' have."""
         return bool(self.header.flags & TICKS)
 
+    @property
+    def is_coded(self) -> bool:
+        """Whether its columns are compressed; only CHANGES frames' are."""
+        return bool(self.header.flags & CODED)
+
     def changes(self) -> PageChanges:
         """Return the changed pages of a CHANGES frame; the arrays are read-only and share the frame's memory."""
         changes = self.raw_changes()
@@ -122,7 +128,7 @@ class Frame:
 
     def raw_changes(self) -> PageChanges:
         """Return the changes with lengths checked but not ids: for readers that check many frames at once."""
-        return self._decoded(FrameKind.CHANGES, lambda batch: decode_changes(batch, self.run.page_words))
+        return self._decoded(FrameKind.CHANGES, self._decode_changes)
 
     def pages(self) -> tuple[PageRecord, ...]:
         """Return the records of a PAGES frame."""
@@ -160,15 +166,21 @@ class Frame:
         except ValueError as why:
             raise self.corrupt(f"the body makes no sense ({why})") from why
 
+    def _decode_changes(self, batch: pa.RecordBatch) -> PageChanges:
+        if not self.is_coded:
+            return decode_changes(batch, self.run.page_words)
+        return decode_coded(batch, self.rows, self.run.page_words, masked=self.is_masked, ticks=self.has_ticks)
+
     def _batch(self, kind: FrameKind) -> pa.RecordBatch:
         if _is_compressed(self.body):
             raise ValueError("the record batch is compressed, which no writer of this format does")
-        schema = schema_of(kind, self.run.page_words, masked=self.is_masked, ticks=self.has_ticks)
+        shape = {"masked": self.is_masked, "ticks": self.has_ticks, "coded": self.is_coded}
+        schema = schema_of(kind, self.run.page_words, **shape)
         try:
             batch = pa.ipc.read_record_batch(pa.py_buffer(self.body), schema)
         except (pa.ArrowException, OSError, EOFError) as why:
             raise ValueError(str(why)) from why
-        if batch.num_rows != self.rows:
+        if batch.num_rows != self.rows and not self.is_coded:
             raise ValueError(f"it has {batch.num_rows} rows, its header says {self.rows}")
         return batch
 

@@ -11,6 +11,7 @@ import numpy as np
 from crc32c import crc32c
 
 __all__ = [
+    "CODED",
     "DIGEST",
     "FORMAT_VERSION",
     "HEADERS",
@@ -31,7 +32,8 @@ HEADER_BYTES = 64
 MASKED = 1  # CHANGES: rows carry a mask and only the masked words
 DIGEST = 2  # the digest fields hold the digest of the state after this frame
 TICKS = 4  # CHANGES: every row has a tick of its own, the frame has the last
-_KNOWN_FLAGS = MASKED | DIGEST | TICKS
+CODED = 8  # CHANGES: the columns are compressed one by one
+_KNOWN_FLAGS = MASKED | DIGEST | TICKS | CODED
 
 _FIELDS = struct.Struct("<4sHBBQQQ7I")
 _CRC = struct.Struct("<I")

@@ -10,16 +10,18 @@ import pyarrow as pa
 
 from .._errors import InvalidArgumentError, InvalidDeltaError, MMSBError
 from ._changes import PageChanges, encode_changes, fault_in_changes
+from ._codec import Codec, encode_coded
 from ._compact import Compacted, compact_segments, sweep
 from ._fingerprint import environment_fingerprint
-from ._frame import MASKED, TICKS, FrameKind
-from ._identity import RUN_FILE, RunIdentity, read_identity
+from ._frame import CODED, MASKED, TICKS, FrameKind
+from ._identity import RunIdentity, read_identity
 from ._index import Held, deleted_pages
 from ._records import EdgeRecords, PageRecord, encode_edges, encode_names, encode_pages, fault_in_edges, fault_in_pages
 from ._recovery import Recovered, recover
-from ._scan import headers_from, read_frames
-from ._segments import segment_name, segments
+from ._scan import read_frames
+from ._segments import segment_name
 from ._storage import DirectoryStorage, Place, Storage, as_storage
+from ._vacancy import refuse_existing
 from ._writer import FrameWriter, SyncMode, WriterOptions, failure
 
 __all__ = ["TransactionLog", "read_frames"]
@@ -60,6 +62,7 @@ class TransactionLog:
         segment_bytes: int = 64 << 20,
         group_ms: float = 50.0,
         group_bytes: int = 8 << 20,
+        codec: Codec = "none",
         fingerprint: Mapping[str, str] | None = None,
     ) -> "TransactionLog":
         """Start a run in a directory (made if missing) or a `Storage`, and return its log, open for writing.
@@ -72,6 +75,8 @@ class TransactionLog:
             segment_bytes: a segment that has reached this size gets no more frames.
             group_ms: for `sync="group"`, in milliseconds.
             group_bytes: for `sync="group"`, in bytes.
+            codec: how to compress commits that become a tenth smaller by it: `"lz4"`, `"zstd"`, which is slower and
+                smaller, `"auto"` for the one that suits a commit, `"none"`. Readers need not know.
             fingerprint: what the run runs on; by default `environment_fingerprint()`, which starts JAX.
 
         Raises:
@@ -79,12 +84,12 @@ class TransactionLog:
             LogLockedError: another process is creating a run there.
             LogFailedError: the files can't be written.
         """
-        options = WriterOptions(sync, segment_bytes, group_ms, group_bytes).check()
+        options = WriterOptions(sync, segment_bytes, group_ms, group_bytes, codec).check()
         for name, value in (("page_words", page_words), ("capacity", capacity)):
             if not 1 <= value < 2**31:
                 raise InvalidArgumentError(f"{name}={value}, but it must be between 1 and 2**31 - 1")
         storage = as_storage(place)
-        _refuse_existing(storage)
+        refuse_existing(storage)
         run = RunIdentity.new(page_words, capacity)
         start = Recovered(segment_name(0), 0, -1, 0, [""], {}, 1)
         return cls._started(storage, storage is not place, run, start, options, fingerprint)
@@ -98,6 +103,7 @@ class TransactionLog:
         segment_bytes: int = 64 << 20,
         group_ms: float = 50.0,
         group_bytes: int = 8 << 20,
+        codec: Codec = "none",
         fingerprint: Mapping[str, str] | None = None,
     ) -> "TransactionLog":
         """Open a run to continue it: the last two segments are verified, a torn tail is cut off, and numbering goes on.
@@ -110,7 +116,7 @@ class TransactionLog:
             CorruptLogError: the log is damaged; nothing has been changed.
             LogFailedError: the files can't be written.
         """
-        options = WriterOptions(sync, segment_bytes, group_ms, group_bytes).check()
+        options = WriterOptions(sync, segment_bytes, group_ms, group_bytes, codec).check()
         storage = as_storage(place, must_exist=True)
         return cls._started(storage, storage is not place, read_identity(storage), None, options, fingerprint)
 
@@ -136,7 +142,7 @@ class TransactionLog:
             raise
         try:
             if start is not None:
-                _refuse_existing(storage)  # again, now that nobody else can be creating one
+                refuse_existing(storage)  # again, now that nobody else can be creating one
             at = start or recover(storage, run)
             if start is None:
                 sweep(storage)  # only now: a log that is refused stays as it is
@@ -258,8 +264,12 @@ class TransactionLog:
         if changes.tick is not None and len(changes):
             _check_range("the first row's tick", int(changes.tick[0]), self._writer.tick, 2**32)
             _check_range("the last row's tick", int(changes.tick[-1]), 0, tick + 1)
-        batch = encode_changes(changes, run.page_words)
         flags = (0 if changes.mask is None else MASKED) | (0 if changes.tick is None else TICKS)
+        batch = encode_coded(changes, run.page_words, self._writer.options.codec)
+        if batch is None:
+            batch = encode_changes(changes, run.page_words)
+        else:
+            flags |= CODED
         return self._commit(FrameKind.CHANGES, batch, tick, flags, digest, intent, time_ns, changes)
 
     def append_pages(
@@ -361,27 +371,6 @@ class TransactionLog:
         )
         writer.sync_if_due()
         return sequence
-
-
-def _refuse_existing(storage: Storage) -> None:
-    if storage.exists(RUN_FILE):
-        raise InvalidArgumentError(
-            f"{storage.describe(RUN_FILE)} exists: this is a run already. Open it to go on, or create at another path."
-        )
-    if not _only_begun(storage):
-        raise InvalidArgumentError(
-            f"{storage.describe('log')} holds a log with commits but without {RUN_FILE}, which has been lost. "
-            "Restore the file, or remove the directory, or create at another path."
-        )
-
-
-def _only_begun(storage: Storage) -> bool:
-    """Return whether there is nothing, or what an interrupted creation leaves: one header at most, whole or torn."""
-    found = segments(storage)
-    if not found:
-        return True
-    headers = (header.kind for header in headers_from(storage, found[0], 0))
-    return found == [segment_name(0)] and all(kind == FrameKind.HEADER for kind in headers)
 
 
 def _check_range(name: str, value: int, low: int, end: int) -> None:

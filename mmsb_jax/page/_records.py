@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float32, Int8, Int32, UInt8
 
 from .._errors import InvalidArgumentError
 from ._changes import changes_schema, require
+from ._codec import CODED_SCHEMA
 from ._frame import FrameKind
 
 __all__ = [
@@ -56,7 +57,9 @@ _HEADER = _schema(key=pa.string(), value=pa.string())
 _SCHEMAS = {FrameKind.HEADER: _HEADER, FrameKind.NAMES: _NAMES, FrameKind.PAGES: _PAGES, FrameKind.EDGES: _EDGES}
 
 
-def schema_of(kind: int, page_words: int, *, masked: bool = True, ticks: bool = False) -> pa.Schema:
+def schema_of(
+    kind: int, page_words: int, *, masked: bool = True, ticks: bool = False, coded: bool = False
+) -> pa.Schema:
     """Return the Arrow schema of a frame's record batch; frames themselves don't repeat it.
 
     Args:
@@ -64,12 +67,13 @@ def schema_of(kind: int, page_words: int, *, masked: bool = True, ticks: bool = 
         page_words: 32-bit words per page, from the run's header frame.
         masked: whether the frame has the MASKED flag; only CHANGES frames look at it.
         ticks: likewise for the flag TICKS.
+        coded: likewise for the flag CODED; then the others make no difference.
 
     >>> schema_of(FrameKind.NAMES, 16).names
     ['id', 'name']
     """
     if kind == FrameKind.CHANGES:
-        return changes_schema(page_words, masked, ticks)
+        return CODED_SCHEMA if coded else changes_schema(page_words, masked, ticks)
     return _SCHEMAS[FrameKind(kind)]
 
 

@@ -8,6 +8,8 @@ import pyarrow as pa
 from crc32c import crc32c
 
 from .._errors import BusClosedError, InvalidArgumentError, LogFailedError
+from ._changes import PageChanges
+from ._codec import CODECS, Codec
 from ._frame import DIGEST, FORMAT_VERSION, FrameHeader, FrameKind, pack_header
 from ._identity import MARK, RUN_FILE, Mark, RunIdentity, write_mark
 from ._index import Held
@@ -32,6 +34,7 @@ class WriterOptions(NamedTuple):
     segment_bytes: int
     group_ms: float
     group_bytes: int
+    codec: Codec = "none"
 
     def check(self) -> "WriterOptions":
         """Return the options, or raise `InvalidArgumentError`."""
@@ -40,6 +43,8 @@ class WriterOptions(NamedTuple):
         for name in ("segment_bytes", "group_bytes"):
             if getattr(self, name) < 1:
                 raise InvalidArgumentError(f"{name}={getattr(self, name)}, but it is a number of bytes, 1 or more")
+        if self.codec not in CODECS:
+            raise InvalidArgumentError(f"codec={self.codec!r}, but it is {', '.join(map(repr, CODECS))}")
         if not self.group_ms >= 0:
             raise InvalidArgumentError(f"group_ms={self.group_ms}, but it is a time in milliseconds, 0 or more")
         return self
@@ -114,7 +119,7 @@ class FrameWriter:
 
     def sync_if_due(self) -> None:
         """Sync when the mode asks for it."""
-        mode, _, group_ms, group_bytes = self.options
+        mode, _, group_ms, group_bytes, _ = self.options
         full = self.unsynced >= group_bytes or (time.monotonic() - self.synced_at) * 1000 >= group_ms
         if mode == "commit" or (mode == "group" and full):
             self._sync_data()
@@ -156,6 +161,7 @@ class FrameWriter:
     ) -> int:
         body = memoryview(batch.serialize())
         low, high = digest or (0, 0)
+        rows = len(held) if isinstance(held, PageChanges) else batch.num_rows
         header = FrameHeader(
             FORMAT_VERSION,
             int(kind),
@@ -167,7 +173,7 @@ class FrameWriter:
             intent,
             low,
             high,
-            batch.num_rows,
+            rows,
             self.run.salt,
             crc32c(body),
         )
