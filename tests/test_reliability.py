@@ -194,3 +194,18 @@ def test_a_lock_that_can_not_vouch_for_names_is_let_go(run_dir, monkeypatch):
     storage = DirectoryStorage(run_dir)
     with reopen(storage), pytest.raises(LogLockedError):
         reopen(run_dir)
+
+
+@pytest.mark.parametrize("place", ["directory", "disk"])
+def test_a_log_can_be_compacted_again_and_again(run_dir, disk, place):
+    """`log/base` is replaced each time: who reads it through a handle that was opened before sees the old one."""
+    place = run_dir if place == "directory" else FaultStorage(disk)
+    with create(place, segment_bytes=500) as log:
+        for last in (10, 20, 30):
+            for tick in range(log.tick + 1, last + 1):
+                log.append_changes(tick, changes(tick))
+            assert log.compact(last - 3).first == last - 4
+            assert [frame.tick for frame in read_frames(place) if frame.rows][-4:] == [
+                last - 3,
+                *range(last - 2, last + 1),
+            ]

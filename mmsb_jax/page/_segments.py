@@ -55,7 +55,7 @@ def read_base(storage: Storage, salt: int | None = None) -> Base:
     """Return where the log begins. Raises `CorruptLogError` when `log/base` is damaged, or that of another run."""
     if not storage.exists(BASE):
         return Base()
-    data = storage.read(BASE, 0, _FIELDS.size + _CRC.size + 1)
+    data = storage.map(BASE)  # not `read`, which would go on with a file that has been replaced since
     fields = data[: _FIELDS.size]
     if len(data) != _FIELDS.size + _CRC.size or crc32c(fields) != _CRC.unpack(data[_FIELDS.size :])[0]:
         raise CorruptLogError(storage.describe(BASE), 0, "the checksum or the length of the log's base is wrong")

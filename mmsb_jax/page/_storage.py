@@ -148,6 +148,7 @@ class DirectoryStorage:
         except BaseException:
             beside.unlink(missing_ok=True)  # on a full device it is in the way
             raise
+        self._forget(name)
         _sync_folder(target.parent)
 
     def map(self, name: str) -> memoryview:
@@ -163,11 +164,8 @@ class DirectoryStorage:
         """Take a file away."""
         target = self.path / name
         target.unlink()
+        self._forget(name)
         _sync_folder(target.parent)
-        for mode in (os.O_RDONLY, os.O_RDWR):
-            handle = self._handles.pop((name, mode), None)
-            if handle is not None:
-                os.close(handle)
 
     def write(self, name: str, offset: int, buffers: Sequence[Buffer]) -> None:
         """Write the buffers one after the other at `offset`."""
@@ -232,6 +230,13 @@ class DirectoryStorage:
             if kept != handle:  # another thread was first
                 os.close(handle)
         return kept
+
+    def _forget(self, name: str) -> None:
+        """Close the handles of a file that is no longer what its name means."""
+        for mode in (os.O_RDONLY, os.O_RDWR):
+            handle = self._handles.pop((name, mode), None)
+            if handle is not None:
+                os.close(handle)
 
     def _make_folder(self, folder: Path) -> None:
         missing = []
