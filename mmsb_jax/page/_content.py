@@ -119,8 +119,9 @@ class Content:
         """The parts of this name: one, or one for each member. Raises `PageNotFoundError` when there is none."""
         found = self._by_name.get(name) or self._by_name.get(f"['{name}']") or self._by_name.get(f".{name}")
         if not found:
-            near = difflib.get_close_matches(name, self._by_name, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            bare = {known.strip("[]'."): known for known in self._by_name}
+            near = difflib.get_close_matches(name.strip("[]'."), bare, n=1)
+            hint = f"; did you mean {bare[near[0]]!r}?" if near else ""
             known = ", ".join(map(repr, self.names[:5])) or "none"
             raise PageNotFoundError(f"nothing in this run is called {name!r}; there are {known}{hint}")
         return [part for part in found if member is None or part.member == member]

@@ -15,6 +15,7 @@ from ._about import About
 from ._blame import Blame, Write, blame
 from ._difference import Difference, difference
 from ._fork import fork
+from ._part_values import Parts, parts_at
 from ._select import select
 from ._storage import Place
 from ._timeline import Timeline
@@ -131,6 +132,19 @@ class Run:
         tick = self._timeline.moment(epoch, step, time)
         found = self._past.at(tick)
         return self._timeline.content_of(found).tree(found.pages, self._timeline.member(member))
+
+    def parts(
+        self, epoch: int | Any | None = None, *, time: Any = None, only: Any = None, member: int | Any | None = None
+    ) -> Parts:
+        """What there was, leaf by leaf or page by page, with its figures. Prints as a table.
+
+        **Arguments:** `epoch`, `time`, `member` as for `at`, by default the last epoch; `only`: one part, a leaf's tree
+        path, a bus page's name, or the id of a page. Raises `PageNotFoundError`. See `Parts` for an example.
+        """
+        tick = self.last if epoch is None and time is None else self._timeline.moment(epoch, None, time)
+        found = self._past.at(tick)
+        content = self._timeline.content_of(found)
+        return Parts(tick, parts_at(content, found.pages, only, self._timeline.member(member)))
 
     @property
     def final(self) -> Any:
