@@ -74,7 +74,7 @@ def ids_of(touch: Runs, per_page: int) -> Int32[Array, " k"]:
     """
     each = touch.pages_each(per_page)
     first, last = touch.start // per_page, (touch.start + (touch.length - 1)) // per_page
-    return jnp.minimum(first[:, None] + jnp.arange(each, dtype=jnp.int32), last[:, None]).reshape(-1)
+    return jnp.minimum(first[:, None] + jnp.arange(each, dtype=jnp.int32)[None], last[:, None]).reshape(-1)
 
 
 def flags_of(touch: Touch, per_page: int, pages: int) -> Bool[Array, " pages"]:
@@ -109,11 +109,11 @@ def runs_of_scatter(
     window = [1 if axis in gone else next(sizes) for axis in range(len(shape))]
     batch = indices.shape[:-1]
     at = {
-        axis: _inside(indices[..., i], shape[axis] - window[axis])
+        int(axis): _inside(indices[..., i], shape[axis] - window[axis])
         for i, axis in enumerate(numbers.scatter_dims_to_operand_dims)
     }
     for axis, of_batch in zip(numbers.operand_batching_dims, numbers.scatter_indices_batching_dims, strict=True):
-        at[axis] = jax.lax.broadcasted_iota(jnp.int32, batch, of_batch)
+        at[int(axis)] = jax.lax.broadcasted_iota(jnp.int32, batch, of_batch)
     return _runs(shape, window, at, batch, unique or math.prod(batch) == 1, most)
 
 
@@ -152,4 +152,4 @@ def _runs(
     starts = sum((at[axis] * strides[axis] for axis in at), jnp.zeros(batch, jnp.int32))
     moving = [strides[axis] for axis in at] + [strides[axis] for axis in range(max(split, 0)) if window[axis] > 1]
     length = window[split] * strides[split] if shape else 1
-    return Runs((starts.reshape(-1, 1) + offsets).reshape(-1), length, math.gcd(*moving), disjoint)
+    return Runs((starts.reshape(-1, 1) + offsets[None]).reshape(-1), length, math.gcd(*moving), disjoint)
