@@ -32,6 +32,7 @@ from ._run import Run, open_run
 from ._scan import Frame, read_frames
 from ._select import Selection, select
 from ._snapshot import Snapshot, snapshot_of
+from ._stats import LogStats, log_stats
 from ._storage import DirectoryStorage, MemoryStorage, Storage
 from ._tail import follow
 from ._target import CatalogEvent
@@ -55,6 +56,7 @@ __all__ = [
     "Frame",
     "FrameKind",
     "Loaded",
+    "LogStats",
     "MemoryStorage",
     "Newest",
     "PageChanges",
@@ -78,6 +80,7 @@ __all__ = [
     "digest_change",
     "follow",
     "load_newest_checkpoint",
+    "log_stats",
     "merge",
     "newest_checkpoint",
     "open_checkpoint",

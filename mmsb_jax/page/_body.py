@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from .._errors import CorruptLogError, InvalidArgumentError
@@ -108,6 +109,12 @@ class Frame:
     def is_coded(self) -> bool:
         """Whether its columns are compressed; only CHANGES frames' are."""
         return bool(self.header.flags & CODED)
+
+    @property
+    def raw_bytes(self) -> int:
+        """Bytes of the columns of a CHANGES frame when they aren't compressed."""
+        batch = self._decoded(FrameKind.CHANGES, lambda batch: batch)
+        return int(batch.column("raw_bytes").to_numpy().sum(dtype=np.int64)) if self.is_coded else int(batch.nbytes)
 
     def changes(self) -> PageChanges:
         """Return the changed pages of a CHANGES frame; the arrays are read-only and share the frame's memory."""

@@ -50,6 +50,7 @@ class LogReader:
     def __init__(self, storage: Storage) -> None:
         self.storage, self.run = storage, read_identity(storage)
         self.counts = ReadCounts()
+        self._rebuilt: set[int] = set()
         self._sealed = lru_cache(_KEPT)(self._load)
         self._first_tick = lru_cache(1 << 16)(self._read_first_tick)
         self.segments = segments(storage)
@@ -123,7 +124,9 @@ class LogReader:
         after, end = (stretches[-1].after, stretches[-1].end) if stretches else (self._starts[number], 0)
         if (last and end == self.storage.size(segment)) or (not last and after == self._starts[number + 1]):
             return stretches
-        self.counts.rebuilt += not last or blocks.damage is not None
+        if not last or blocks.damage is not None:
+            self._rebuilt.add(number)
+            self.counts.rebuilt = len(self._rebuilt)
         stop = None if last else self._starts[number + 1]
         rest, _ = scan_stretch(self.storage, self.run, after, end, stop)
         return stretches if rest is None else [*stretches, rest]

@@ -42,6 +42,7 @@ class Wanted:
     intents: Int32[np.ndarray, " i"] | None = None
     words: WordsOfPages | None = None
     kinds: Sequence[FrameKind] = (FrameKind.CHANGES,)
+    flags: int = 0
 
     @property
     def some_pages(self) -> Int32[np.ndarray, " p"] | None:
@@ -75,6 +76,7 @@ class Wanted:
         first = np.where(headers["flags"] & TICKS, before, last)
         found: Bool[np.ndarray, " n"] = (last >= self.ticks[0]) & (first <= self.ticks[1])
         found &= np.isin(headers["kind"], [int(kind) for kind in self.kinds])
+        found &= (headers["flags"] & self.flags) == self.flags
         found &= (headers["time_ns"] >= self.times[0]) & (headers["time_ns"] <= self.times[1])
         if self.intents is not None:
             found &= np.isin(headers["intent"], self.intents)
