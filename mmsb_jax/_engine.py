@@ -67,10 +67,13 @@ class Engine:
         """Whether there is no present state: a step used it up and was never adopted."""
         return bool(self._state.pages.is_deleted())
 
-    def snapshot(self) -> State:
-        """The present state, whole, to keep: it won't be overwritten in place."""
+    def snapshot(self, *, on_host: bool = False) -> State:
+        """The present state, whole, to keep: it won't be overwritten in place.
+
+        `on_host`: what doesn't lie on the device as a whole isn't put together there.
+        """
         if self.residency is not None:
-            return self.residency.whole(self._state)
+            return (self.residency.whole_on_host if on_host else self.residency.whole)(self._state)
         self._lent = True
         return self._state
 
@@ -128,9 +131,8 @@ class Engine:
         """The present state, with all pages on the device that a step from these can touch; it may be used up."""
         if self.residency is None:
             return self._own_state()
-        written_ids = ids if written else ids[:0]
         reached = ids[:0] if graph is None else pages_needed(graph, ids)
-        self._state = self.residency.fetch(self._state, reached, written=written_ids)
+        self._state = self.residency.fetch(self._state, reached, written=ids if written else None)
         return self._state
 
     def _own_state(self) -> State:
@@ -162,12 +164,12 @@ class Engine:
         if self.residency is not None:
             self._state = self.residency.fetch(self._state, ids)
 
-    def memory(self, live: int) -> dict[str, int]:
-        """Where `live` pages are, and how many moved: what `BusStats` says of it."""
+    def memory(self, alive: np.ndarray) -> dict[str, int]:
+        """Where these pages are, and how many moved: what `BusStats` says of it."""
         where = self.residency
         if where is None:
-            return {"on_device": live, "in_host_memory": 0, "fetched": 0, "evicted": 0}
-        found = {"on_device": where.resident(), "in_host_memory": where.away()}
+            return {"on_device": len(alive), "in_host_memory": 0, "fetched": 0, "evicted": 0}
+        found = {"on_device": int(np.count_nonzero(where.resident(alive))), "in_host_memory": where.away()}
         return found | {"fetched": where.fetched, "evicted": where.evicted}
 
     def forget(self, ids: np.ndarray) -> None:

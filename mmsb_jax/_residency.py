@@ -50,15 +50,15 @@ class Residency:
     # What a step needs.
 
     def fetch(self, state: State, ids: np.ndarray, *, written: np.ndarray | None = None) -> State:
-        """Give these pages rows on the device, at the expense of unified pages that were used longest ago.
+        """Give pages rows on the device, at the expense of unified pages that were used longest ago.
 
-        Host pages are only taken in when they are `written`; `send_home` sees them off again.
+        Host pages only get one when they are `written`, and nothing else; `send_home` sees them off again.
 
         **Raises:** `InvalidArgumentError` for other host pages, `CapacityError` when there are too many pages.
         """
-        ids = np.unique(ids).astype(np.int32)
-        self._refuse_host_pages(np.setdiff1d(ids, written) if written is not None else ids)
-        missing = ids[self._slot[ids] == self.slots]
+        self._refuse_host_pages(ids)
+        ids = np.unique(ids if written is None else np.concatenate([ids, written])).astype(np.int32)
+        missing = ids[~self.resident(ids)]
         self._clock += 1
         self._used[ids] = self._clock
         if not len(missing):
@@ -96,11 +96,11 @@ class Residency:
         self.host.drop(ids)
         self._home[ids] = _DEVICE
         self._visitors = np.setdiff1d(self._visitors, ids)
-        return self._give_up(state, ids[self._slot[ids] < self.slots])
+        return self._give_up(state, ids[self.resident(ids)])
 
-    def resident(self) -> int:
-        """How many pages have a row on the device."""
-        return self.slots - len(self._free)
+    def resident(self, ids: np.ndarray) -> np.ndarray:
+        """bool[n]: which pages have a row on the device."""
+        return self._slot[ids] < self.slots
 
     def away(self) -> int:
         """How many pages live in host memory."""
@@ -110,7 +110,7 @@ class Residency:
 
     def read(self, state: State, ids: np.ndarray) -> np.ndarray:
         """uint32[n, page_words]: contents of pages, from wherever they are. Moves none."""
-        here = self._slot[ids] < self.slots
+        here = self.resident(ids)
         found = np.empty((len(ids), state.page_words), np.uint32)
         found[~here] = self.host.rows(ids[~here])
         if here.any():
@@ -123,6 +123,12 @@ class Residency:
         rows = np.zeros((rounded_up(len(ids)), state.page_words), np.uint32)
         rows[: len(ids)] = self.host.rows(ids)
         return make_whole(state, _padded(ids, state.num_pages), rows)
+
+    def whole_on_host(self, state: State) -> State:
+        """The same in the memory of the process, whatever the device is: for what is about to be written to a disk."""
+        pages = self.read(state, np.arange(state.num_pages, dtype=np.int32))
+        parts = (pages, np.arange(state.num_pages, dtype=np.int32), np.array(state.epoch), np.array(state.tick))
+        return State(*jax.device_put(parts, jax.devices("cpu")[0]))
 
     # Moves.
 
@@ -151,7 +157,7 @@ class Residency:
 
     def _leave(self, state: State, ids: np.ndarray) -> State:
         """Take rows off the device; those whose copy on the host isn't current are copied there first."""
-        ids = ids[self._slot[ids] < self.slots]
+        ids = ids[self.resident(ids)]
         if not len(ids):
             return state
         epoch = np.asarray(_epochs(state, _padded(ids, state.num_pages)))[: len(ids)]

@@ -121,7 +121,7 @@ class Session:
 
     def _snapshot(self) -> Snapshot:
         return snapshot_of(
-            self._engine.snapshot(),
+            self._engine.snapshot(on_host=True),
             self._log.sequence,
             digest=self._engine.lanes(),
             names=self._log.names,

@@ -122,7 +122,7 @@ class Bus(Pages):
             ids_high_water=ids.high_water,
             ids_reused=ids.reused,
             fragmentation=ids.fragmentation,
-            **self._engine.memory(ids.live),
+            **self._engine.memory(self._catalog.allocator.living()),
             fallbacks=self._catalog.fallbacks(),
             page_bytes=self._catalog.page_bytes,
             edges=self._catalog.graph.num_edges,

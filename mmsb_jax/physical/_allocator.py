@@ -77,6 +77,10 @@ class Allocator:
         inside = (ids >= 0) & (ids < self.capacity)
         return inside & (self.generation[np.where(inside, ids, 0)] % 2 == 1)
 
+    def living(self) -> np.ndarray:
+        """int32, ascending: the ids that are alive."""
+        return np.flatnonzero(self.generation % 2).astype(np.int32)
+
     def allocate(self, count: int) -> tuple["Allocator", np.ndarray]:
         """The `count` lowest free ids, int32 and ascending. Raises `CapacityError` when there are fewer."""
         if count < 1:
