@@ -187,7 +187,8 @@ class Paging:
         leaves = [leaf for leaf in self.leaves if isinstance(path, str) and _is_below(leaf.path, path)]
         if not leaves and path != "":
             raise self._unknown(path)
-        return np.unique(np.concatenate([np.zeros(0, np.int32), *(np.int32(leaf.pages) for leaf in leaves)]))
+        ids = [np.arange(leaf.pages.start, leaf.pages.stop, dtype=np.int32) for leaf in leaves]
+        return np.unique(np.concatenate([np.zeros(0, np.int32), *ids]))
 
     @functools.cached_property
     def groups(self) -> tuple[tuple[Leaf, ...], ...]:
