@@ -15,7 +15,7 @@ from mmsb_jax.page import _recovery, _scan
 from mmsb_jax.page._scan import LogScanner
 from mmsb_jax.page._writer import FrameWriter
 from tests.fault_storage import Buffer, Disk, FaultStorage, Loss
-from tests.schedules import schedules
+from tests.operations import schedules
 from tests.strikes import strikes
 
 

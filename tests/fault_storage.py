@@ -200,6 +200,7 @@ class FaultStorage:
 
     def __init__(self, disk: Disk, reading: str = "read") -> None:
         self.disk, self.alive, self.reading = disk, True, reading
+        self.handles: dict[str, File] = {}  # a file that is open stays what it is when its name becomes another's
 
     def describe(self, name: str) -> str:
         return f"disk:{name}"
@@ -231,6 +232,7 @@ class FaultStorage:
         beside, file = f"{name}.new", File()
         self._step("create", beside)
         self.disk.rename({beside: file})
+        self.handles[beside] = file
         try:
             self.write(beside, 0, data)
             self.sync(beside)
@@ -238,16 +240,22 @@ class FaultStorage:
         except Exception:  # not when the process has died: then it stays
             self.disk.rename({beside: None})
             raise
+        finally:
+            del self.handles[beside]
         self.disk.rename({name: file, beside: None})
+        self.handles.pop(name, None)
         self._sync_names(name)
 
     def map(self, name: str) -> memoryview:
         self._step(self.reading, name)
+        self.handles.pop(name, None)
         return memoryview(bytes(self._file(name).cache))
 
     def remove(self, name: str) -> None:
         self._step("remove", name)
+        self.handles.pop(name, None)
         self._file(name)
+        del self.handles[name]
         self.disk.rename({name: None})
         self._sync_names(name)
 
@@ -292,12 +300,13 @@ class FaultStorage:
         return self.disk.boot
 
     def close(self) -> None:
+        self.handles.clear()
         if self.alive and self.disk.writer is self:
             self.disk.writer = None
 
     def _file(self, name: str) -> File:
         try:
-            return self.disk.cache[name]
+            return self.handles.setdefault(name, self.handles.get(name) or self.disk.cache[name])
         except KeyError:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from None
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mmsb_jax.page import Frame, FrameKind, PageChanges, Replayed
+from mmsb_jax.page import Frame, FrameKind, PageChanges, Replayed, Snapshot
+from mmsb_jax.page._segments import Base
 
+ORIGINAL = Base()
 PAGES = 6
 INTENTS = ("", "", "tide", "rain", "a longer reason, so that names take some room as well")
 SOURCES = ("", "api", "wave", "clock")
@@ -70,21 +72,29 @@ class Commit:
 
 @dataclass
 class Model:
-    """What was committed, in order. `flying` is a commit of which nobody knows yet whether it is in the log."""
+    """What was committed, in order. `flying` is a commit of which nobody knows yet whether it is in the log.
+
+    Where the log was cut, the commits stay here: it goes on to hold their sum.
+    """
 
     page_words: int
     commits: list[Commit] = field(default_factory=list)
     names: dict[str, tuple[int, int]] = field(default_factory=dict)  # its id, and a frame that is not before its own
     flying: Commit | None = None
+    cut: int = 0  # no commit of this tick or a later one may have been merged
 
-    def check(self, frames: Sequence[Frame]) -> Frame | None:
+    def check(self, frames: Sequence[Frame], base: Base = ORIGINAL) -> Frame | None:
         """Compare all frames of a log with the commits; return the frame that is the flying commit, if one is."""
-        assert [frame.sequence for frame in frames] == list(range(len(frames)))
-        known = {commit.sequence: commit for commit in self.commits}
+        last = base.segment + len(frames) - 1
+        assert [frame.sequence for frame in frames] == list(range(base.segment, last + 1))
+        assert all(commit.tick < self.cut for commit in self.commits if commit.sequence <= base.merged), "merged"
+        known = {commit.sequence: commit for commit in self.commits if commit.sequence > base.merged}
         names, seen, flown = {0: ""}, [], None
         for frame in frames:
             if frame.kind == FrameKind.NAMES:
                 names |= dict(frame.new_names())
+            elif frame.sequence <= base.merged:
+                continue
             elif frame.kind == FrameKind.CHANGES and frame.sequence in known:
                 known[frame.sequence].assert_is(frame, names)
                 seen.append(frame.sequence)
@@ -92,10 +102,10 @@ class Model:
                 assert flown is None and self.flying is not None, f"frame {frame.sequence} was never committed"  # noqa: PT018
                 self.flying.assert_is(frame, names)
                 flown = frame
-        assert seen == [number for number in known if number < len(frames)], "a commit is missing"
+        assert seen == [number for number in known if number <= last], "a commit is missing"
         assert flown is None or not seen or flown.sequence > seen[-1]
         for name, (number, sequence) in self.names.items():
-            assert sequence >= len(frames) or names.get(number) == name, f"name {number} is {names.get(number)!r}"
+            assert sequence > last or names.get(number) == name, f"name {number} is {names.get(number)!r}"
         return flown
 
     def settle(self, last: int, flown: Frame | None) -> None:
@@ -107,13 +117,26 @@ class Model:
             self.commits.append(self.flying)
             self.flying = None
 
-    def check_replay(self, replayed: Replayed, until: int | None = None) -> None:
-        """Compare a replay, whole or up to a tick, with what the commits add up to, row by row."""
+    def state(self, tick: int = 2**32, sequence: int = 2**64) -> tuple[np.ndarray, np.ndarray]:
+        """Return the pages, and the ticks at which they were last written, after a tick or a frame, row by row."""
         pages, epoch = np.zeros((PAGES, self.page_words), np.uint32), np.zeros(PAGES, np.uint32)
         for commit in self.commits:
-            for page, words, mask, tick in zip(commit.page, commit.words, commit.mask, commit.ticks, strict=True):
-                if until is None or tick <= until:
-                    pages[page][mask] = words[mask]
-                    epoch[page] = tick
-        assert np.array_equal(replayed.pages, pages)
-        assert np.array_equal(replayed.epoch, epoch)
+            if commit.sequence <= sequence:
+                for page, words, mask, when in zip(commit.page, commit.words, commit.mask, commit.ticks, strict=True):
+                    if when <= tick:
+                        pages[page][mask] = words[mask]
+                        epoch[page] = when
+        return pages, epoch
+
+    def check_state(self, found: Replayed | Snapshot, **until: int) -> None:
+        """Compare a state with what the commits add up to."""
+        pages, epoch = self.state(**until)
+        assert np.array_equal(found.pages, pages)
+        assert np.array_equal(found.epoch, epoch)
+
+    def check_rows(self, frame: Frame, changes: PageChanges, chosen: np.ndarray) -> None:
+        """Compare what was selected of a frame with these rows of its commit."""
+        commit = next(commit for commit in self.commits if commit.sequence == frame.sequence)
+        page, words, _, _ = changes.to_rows(self.page_words)
+        assert np.array_equal(page, commit.page[chosen])
+        assert np.array_equal(words, np.where(commit.mask, commit.words, 0)[chosen])

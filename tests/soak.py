@@ -15,8 +15,9 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from tests.canaries import CANARIES, hunt
-from tests.schedules import OPERATIONS_EACH, Outcome, World, outcome, schedules
+from tests.operations import live, schedules
 from tests.strikes import FAULTS, LIVES, fill, full_disks, strike, strikes
+from tests.world import Outcome, World, outcome
 
 
 def judge(what: str, outcomes: Iterable[Outcome]) -> int:
@@ -52,12 +53,12 @@ def again(title: str) -> Iterator[Outcome]:
     """Do once more what the title of an outcome says."""
     what, seed, *rest = title.split(maxsplit=3)
     world = World(int(seed))
-    live = {
-        "random": lambda: world.run(OPERATIONS_EACH),
+    doing = {
+        "random": lambda: live(world),
         "strike": lambda: strike(world, rest[1], int(rest[0])),
         "room": lambda: fill(world, int(rest[0])),
     }[what]
-    yield outcome(title, world, live)
+    yield outcome(title, world, doing)
     print("\n".join(world.trace))
 
 

@@ -8,7 +8,8 @@ from itertools import count
 from typing import NamedTuple
 
 from tests.fault_storage import Crash, FaultStorage
-from tests.schedules import Outcome, World, append, close, lose_power, name, open_log, outcome, sync
+from tests.operations import append, close, end, lose_power, name, open_log, sync
+from tests.world import Outcome, World, outcome
 
 # What makes no sense when its turn comes, such as opening an open log, is left out.
 SCRIPT = [
@@ -52,10 +53,11 @@ def strike(world: World, fault: str, after: int) -> None:
     world.disk.strike(why(), after, kinds)
     done = 0
     while done < len(SCRIPT) and not world.disk.struck:
-        world.do(SCRIPT[done : done + 1])
+        SCRIPT[done](world)
         done += 1
-    world.do([*then, *SCRIPT[done:]])
-    world.end()
+    for do in (*then, *SCRIPT[done:]):
+        do(world)
+    end(world)
 
 
 def strikes(
@@ -73,8 +75,9 @@ def strikes(
 def fill(world: World, room: int) -> None:
     """Live on a device of so many bytes, that is given more room in the end."""
     world.disk.capacity = room
-    world.do(SCRIPT)
-    world.end()
+    for do in SCRIPT:
+        do(world)
+    end(world)
 
 
 def full_disks(of: Sequence[int] = LIVES, stride: int = 1) -> Iterator[Outcome]:

@@ -82,7 +82,7 @@ def replay(
         _check_reach(read_base(storage, run.salt), until_tick, until_sequence)
         found = load_newest(storage, tick=until_tick, sequence=until_sequence) if checkpoints else Loaded(None, ())
         begun = found.snapshot
-        scanner = LogScanner(storage, run, start=0 if begun is None else begun.sequence + 1)
+        scanner = LogScanner(storage, run, start=0 if begun is None else begun.sequence)
         return _replayed(scanner, begun, until_tick, until_sequence)._replace(skipped=found.skipped)
 
 
@@ -109,7 +109,8 @@ def _replayed(
                 target.take_until(frame, until_tick)
                 tick = max(tick, until_tick)
             break
-        target.take(frame)
+        if begun is None or frame.sequence > begun.sequence:
+            target.take(frame)
         tick, sequence, names, environment = frame.tick, frame.sequence, len(scanner.names), scanner.environment
         if sequence == until_sequence:
             break  # here, not at the next frame: that one may be the damaged one
