@@ -13,10 +13,12 @@ __all__ = [
     "InvalidArgumentError",
     "InvalidDeltaError",
     "InvalidTypeError",
+    "LogCompactedError",
     "LogFailedError",
     "LogLockedError",
     "LogNotFoundError",
     "MMSBError",
+    "MissingPackageError",
     "PageNotFoundError",
     "ReplayDivergenceError",
     "SemiringLawError",
@@ -75,6 +77,10 @@ class LogLockedError(MMSBError, BlockingIOError):
     """Another writer holds the log."""
 
 
+class LogCompactedError(MMSBError, LookupError):
+    """Frames that were still to be read have been merged by a compaction meanwhile."""
+
+
 class LogFailedError(MMSBError, OSError):
     """Writing or syncing the log failed; what was acknowledged before is safe."""
 
@@ -103,6 +109,10 @@ class CorruptCheckpointError(MMSBError, ValueError):
             "an older one, or the log from its beginning, leads to the same state."
         )
         self.file, self.offset, self.reason = file, offset, reason
+
+
+class MissingPackageError(MMSBError, ImportError):
+    """Something optional is needed that isn't installed; the message has the command that installs it."""
 
 
 class ReplayDivergenceError(MMSBError, RuntimeError):

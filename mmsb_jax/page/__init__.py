@@ -22,6 +22,7 @@ from ._digest import digest, digest_change
 from ._frame import FrameKind
 from ._log import TransactionLog
 from ._manifest import CheckpointInfo
+from ._orbax import from_orbax, to_orbax
 from ._record import record
 from ._recorder import Recorder
 from ._records import EdgeRecords, PageRecord, schema_of
@@ -79,6 +80,7 @@ __all__ = [
     "digest",
     "digest_change",
     "follow",
+    "from_orbax",
     "load_newest_checkpoint",
     "log_stats",
     "merge",
@@ -96,6 +98,7 @@ __all__ = [
     "select",
     "settle",
     "snapshot_of",
+    "to_orbax",
     "unpack_mask",
     "verified_state",
     "verify",
