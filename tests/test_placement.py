@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmsb_jax as mmsb
+from benchmarks import memory
+from benchmarks._harness import BenchmarkError
 from mmsb_jax import _host_pages, _residency
 from mmsb_jax._host_pages import HostPages
 from mmsb_jax.physical import append_void, begin_partial, enter, leave, rearrange
@@ -327,7 +329,16 @@ def test_bad_input_changes_nothing(bus, act, error, text):
     assert bus.update_page(page, np.zeros(20, np.uint8)) == 2
 
 
-# In place.
+# Memory, and steps in place.
+
+
+def test_memory_above_a_limit_is_an_error():
+    size, over = memory.SIZES[False], {"state": 2**30, "peak": int(1.2 * 2**30)}
+    with pytest.raises(BenchmarkError, match=r"memory/donated: 1.200 GiB, and at most 1.1 are allowed"):
+        memory._check("donated", size, 2**30, over)
+    memory._check("kept", size, 2**30, over)
+    with pytest.raises(BenchmarkError, match=r"memory/state: 1.100 GiB, and at most 1 are allowed"):
+        memory._check("kept", size, 2**30, {"state": int(1.1 * 2**30), "peak": 2**30})
 
 
 def test_apply_in_a_loop_works_in_place():
@@ -355,12 +366,10 @@ def test_apply_in_a_loop_works_in_place():
 def test_moving_pages_copies_no_other_page():
     state = begin_partial(5000, 64, epoch=np.zeros(9000, np.uint32))
     ids, rows = np.arange(100, dtype=np.int32), np.ones((100, 64), np.uint32)
-    for memory in (
-        enter.lower(state, ids, ids, rows).compile().memory_analysis(),
-        leave.lower(state, ids).compile().memory_analysis(),
-    ):
-        assert memory.alias_size_in_bytes >= state.pages.nbytes
-        assert memory.temp_size_in_bytes < state.pages.nbytes / 10
+    for lowered in (enter.lower(state, ids, ids, rows), leave.lower(state, ids)):
+        asked = lowered.compile().memory_analysis()
+        assert asked.alias_size_in_bytes >= state.pages.nbytes
+        assert asked.temp_size_in_bytes < state.pages.nbytes / 10
 
 
 def test_a_bus_updates_its_rows_where_they_are(bus):
