@@ -7,12 +7,13 @@ import errno
 import os
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mmsb_jax import CorruptLogError, InvalidArgumentError, LogFailedError, LogLockedError
+from mmsb_jax import CorruptLogError, InvalidArgumentError, LogCompactedError, LogFailedError, LogLockedError
 from mmsb_jax.page import (
     DirectoryStorage,
     FrameKind,
@@ -217,6 +218,47 @@ def test_a_replay_up_to_the_frame_of_a_checkpoint_ends_there():
         found = replay_log(storage, until_sequence=tick)
         assert (found.tick, found.sequence, found.pages[0, 0]) == (tick, tick, tick)
         assert found.environment == replay_log(storage, checkpoints=False).environment
+
+
+@pytest.mark.parametrize("place", ["directory", "memory", "disk"])
+def test_a_reader_goes_on_in_a_log_that_is_compacted_behind_it(run_dir, disk, place):
+    place = {"directory": run_dir, "memory": MemoryStorage(), "disk": FaultStorage(disk)}[place]
+    with create(place, segment_bytes=500) as log:
+        api = np.full(40, log.name_id("api"), np.int32)
+        for tick in range(1, 21):
+            log.append_changes(tick, PageChanges(api, api, None, np.full((40, 4), tick, np.uint32)))
+        expected = [(frame.sequence, frame.tick) for frame in read_frames(place)]
+        readers = {given: read_frames(place) for given in (0, 15, 40)}
+        read = {given: list(islice(reader, given)) for given, reader in readers.items()}
+        assert read[15][-1].tick < 9 < 11 < read[40][-1].tick
+        assert log.compact(11).first == 10
+        for given, reader in readers.items():
+            if given == 15:
+                with pytest.raises(LogCompactedError, match=r"were merged\. Begin again"):
+                    list(reader)
+            elif given == 40:
+                found = [(frame.sequence, frame.tick) for frame in (*read[given], *reader)]
+                assert found[: len(expected)] == expected
+            else:
+                assert [frame.tick for frame in reader][-4:] == [19, 19, 20, 20]
+
+
+def test_a_replay_during_a_compaction_gives_the_same(disk):
+    with create(FaultStorage(disk), segment_bytes=500) as log:
+        for tick in range(1, 21):
+            log.append_changes(tick, changes(tick))
+        reader = FaultStorage(disk)
+        read, steps = reader.read, iter(range(100))
+
+        def read_and_compact(*where):
+            if next(steps) == 9:
+                log.compact(15)
+            return read(*where)
+
+        reader.read = read_and_compact
+        found = replay_log(reader)
+        assert next(steps) > 20
+        assert (found.tick, found.pages[0, 0]) == (20, 20)
 
 
 @pytest.mark.parametrize("place", ["directory", "disk"])

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt32
 
-from .._errors import CorruptCheckpointError, InvalidArgumentError, InvalidTypeError
+from .._errors import CorruptCheckpointError, InvalidArgumentError, InvalidTypeError, LogCompactedError
 from .._require import whole_number
 from ._checkpoint import Loaded, load_newest
 from ._identity import read_identity
@@ -78,12 +78,16 @@ def replay(
         if value is not None and value < 0:
             raise InvalidArgumentError(f"{name}={value}, but it starts at 0; leave it out to replay the whole log")
     with opened(place) as storage:
-        run = read_identity(storage)
-        _check_reach(read_base(storage, run.salt), until_tick, until_sequence)
-        found = load_newest(storage, tick=until_tick, sequence=until_sequence) if checkpoints else Loaded(None, ())
-        begun = found.snapshot
-        scanner = LogScanner(storage, run, start=0 if begun is None else begun.sequence)
-        return _replayed(scanner, begun, until_tick, until_sequence)._replace(skipped=found.skipped)
+        while True:
+            run = read_identity(storage)
+            _check_reach(read_base(storage, run.salt), until_tick, until_sequence)
+            found = load_newest(storage, tick=until_tick, sequence=until_sequence) if checkpoints else Loaded(None, ())
+            begun = found.snapshot
+            scanner = LogScanner(storage, run, start=0 if begun is None else begun.sequence)
+            try:
+                return _replayed(scanner, begun, until_tick, until_sequence)._replace(skipped=found.skipped)
+            except LogCompactedError:
+                continue  # the compacted log leads to the same state, or the limit lies before it
 
 
 def _check_reach(base: Base, until_tick: int | None, until_sequence: int | None) -> None:

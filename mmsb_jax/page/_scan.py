@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from crc32c import crc32c
 
-from .._errors import CorruptLogError
+from .._errors import CorruptLogError, LogCompactedError
 from ._body import Frame
 from ._frame import HEADER_BYTES, MAGIC, FrameHeader, FrameKind, parse_header
 from ._identity import Mark, RunIdentity, read_identity, read_mark
@@ -37,6 +37,7 @@ def read_frames(place: Place, *, start: int = 0, stop: int | None = None, verify
     Raises:
         LogNotFoundError: the place holds no run.
         CorruptLogError: the log is damaged before `stop`; all frames before the damage have been given out.
+        LogCompactedError: a compaction has merged frames that were still to come.
 
     >>> from mmsb_jax.page import MemoryStorage, TransactionLog
     >>> storage = MemoryStorage()
@@ -66,6 +67,7 @@ class LogScanner:
 
     Raises (while iterating):
         CorruptLogError: anything is wrong that a crash of the writer can't explain.
+        LogCompactedError: a compaction has merged frames that were still to come.
     """
 
     def __init__(self, storage: Storage, run: RunIdentity, *, start: int = 0, verify: bool = True) -> None:
@@ -75,11 +77,8 @@ class LogScanner:
         self.environment: dict[str, str] = {}
         self.tick = 0
         self.tail = ""
-        self.base = read_base(storage, run.salt)
-        found = segments(storage)
-        if not found or segment_start(found[0]) != self.base.segment:
-            raise CorruptLogError(storage.describe(segment_name(self.base.segment)), 0, "the first segment is missing")
-        self._enter(max([name for name in found if segment_start(name) <= start], default=found[0]))
+        self._begun = False
+        self._begin(start)
 
     def look_at_the_mark(self) -> None:
         """Read the mark, which comes before any frame: what it covers was there before we looked.
@@ -95,17 +94,48 @@ class LogScanner:
             if isinstance(found, Frame):
                 self._accept(found)
                 if found.sequence >= self.start:
+                    self._begun = True
                     yield found
             elif not self._advance(found):
                 return
 
+    def _begin(self, sequence: int) -> None:
+        """Enter the segment that holds a frame, or the first."""
+        storage = self.storage
+        while True:
+            self.base, found = read_base(storage, self.run.salt), segments(storage)
+            if found and segment_start(found[0]) == self.base.segment:
+                self._enter(max([name for name in found if segment_start(name) <= sequence], default=found[0]))
+                return
+            if read_base(storage, self.run.salt) == self.base:
+                file = storage.describe(segment_name(self.base.segment))
+                raise CorruptLogError(file, 0, "the first segment is missing")
+
+    def _begin_again(self) -> None:
+        """Go on in a log that has been compacted since this one began to read it."""
+        merged = read_base(self.storage, self.run.salt).merged
+        if self._begun and merged >= self.expected:
+            raise LogCompactedError(
+                f"the log at {self.storage.describe('log')} was compacted while it was being read: frames "
+                f"{self.expected} to {merged} were merged. Begin again to read what is there now."
+            )
+        if self._begun:
+            self.start = max(self.start, self.expected)
+        self.tick = 0  # headers up to `start` are read once more
+        self._begin(self.start)
+
     def _enter(self, name: str) -> None:
         self.segment, self.offset, self.expected = name, 0, segment_start(name)
-        self._window = Window(self.storage, name)
+        self._window, self._file = Window(self.storage, name), self.storage.describe(name)
 
     def _probe(self) -> Frame | str:
         """Return the frame at the current position, or why there is none."""
-        data = self._window.view(self.offset, HEADER_BYTES, WINDOW if self.expected >= self.start else _HEADERS_ONLY)
+        try:
+            data = self._window.view(
+                self.offset, HEADER_BYTES, WINDOW if self.expected >= self.start else _HEADERS_ONLY
+            )
+        except FileNotFoundError:
+            return "the file is gone"
         if not data:
             return "the file ends"
         header = parse_header(data)
@@ -121,8 +151,7 @@ class LogScanner:
         checked = not skipped and (self.verify or header.kind != FrameKind.CHANGES)
         if checked and crc32c(body) != header.body_crc:
             return "the checksum of the frame body is wrong"
-        file = self.storage.describe(self.segment)
-        return Frame(header, body, file, self.offset, self.run, len(self.names), self.tick)
+        return Frame(header, body, self._file, self.offset, self.run, len(self.names), self.tick)
 
     def _accept(self, frame: Frame) -> None:
         """Check a whole frame against its place, and move behind it."""
@@ -163,6 +192,9 @@ class LogScanner:
 
     def _advance(self, reason: str) -> bool:
         """Decide what it means that no frame can be read here; return whether to go on reading."""
+        if read_base(self.storage, self.run.salt) != self.base:
+            self._begin_again()
+            return True
         following = next((name for name in segments(self.storage) if name > self.segment), None)
         later = self._later_frame()
         self._window.forget()
