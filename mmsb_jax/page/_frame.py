@@ -37,7 +37,8 @@ _KNOWN_FLAGS = MASKED | DIGEST | TICKS | CODED
 
 _FIELDS = struct.Struct("<4sHBBQQQ7I")
 _CRC = struct.Struct("<I")
-assert _FIELDS.size + _CRC.size == HEADER_BYTES
+_WHOLE = struct.Struct(_FIELDS.format + "I")
+assert _FIELDS.size + _CRC.size == _WHOLE.size == HEADER_BYTES
 
 
 class FrameKind(IntEnum):
@@ -109,10 +110,9 @@ def parse_header(data: memoryview | bytes) -> FrameHeader | str:
     """Return the header in the first 64 bytes of `data`, or the reason why there is none."""
     if len(data) < HEADER_BYTES:
         return f"the frame header is cut short ({len(data)} of {HEADER_BYTES} bytes)"
-    fields = data[: _FIELDS.size]
-    magic, *values = _FIELDS.unpack(fields)
+    magic, *values, crc = _WHOLE.unpack_from(data)
     if magic != MAGIC:
         return f"no frame starts here (magic is {magic!r}, not {MAGIC!r})"
-    if crc32c(fields) != _CRC.unpack_from(data, _FIELDS.size)[0]:
+    if crc32c(data[: _FIELDS.size]) != crc:
         return "the checksum of the frame header is wrong"
     return FrameHeader._make(values)

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-
 from .._errors import InvalidTypeError, LogLockedError, LogNotFoundError
+from ._buffers import Buffers
 
 __all__ = ["DirectoryStorage", "MemoryStorage", "Place", "Storage", "as_storage", "opened"]
 
@@ -95,6 +94,7 @@ class DirectoryStorage:
         self.path = Path(path)
         self._handles: dict[tuple[str, int], int] = {}
         self._lock: int | None = None
+        self._buffers = Buffers()
 
     def describe(self, name: str) -> str:
         """Return the path of the file."""
@@ -119,7 +119,7 @@ class DirectoryStorage:
         """Return up to `length` bytes; fewer only at the end of the file."""
         handle = self._handle(name, os.O_RDONLY)
         length = max(0, min(length, os.fstat(handle).st_size - offset))
-        view = np.empty(length, np.uint8).data  # a bytearray would be zeroed first
+        view = self._buffers.take(length).data
         done = 0
         while done < length:
             got = os.preadv(handle, [view[done:]], offset + done)
@@ -216,6 +216,7 @@ class DirectoryStorage:
         """Release the lock and all handles."""
         handles = list(self._handles.values())
         self._handles.clear()
+        self._buffers.clear()
         if self._lock is not None:
             handles.append(self._lock)
             self._lock = None

@@ -1,10 +1,10 @@
-"""Reading a file in pieces of a few megabytes: large enough for the device, small enough for the processor's cache."""
+"""Reading a file in pieces: large enough for the device, small enough to stay in the processor's cache meanwhile."""
 
 from ._storage import Storage
 
 __all__ = ["WINDOW", "Window"]
 
-WINDOW = 8 << 20
+WINDOW = 2 << 20
 
 
 class Window:
