@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .physical import PINNED, host_memory
+from .physical import PINNED, UNPINNED, host_memory
 
 __all__ = ["HostPages", "rounded_up"]
 
@@ -22,19 +22,18 @@ class HostPages:
 
     def __init__(self, pages: int, page_words: int, device: jax.Device) -> None:
         self.page_words = page_words
-        self.memory = host_memory(kind.kind for kind in device.addressable_memories())
+        self._sharding = _pinned(device)
         self.epoch = np.zeros(pages, np.uint32)
         self._set = np.full(pages, -1, np.int32)
         self._row = np.zeros(pages, np.int32)
         self._sets: dict[int, Any] = {}
         self._live: dict[int, int] = {}
         self._next = 0
-        self._sharding = jax.sharding.SingleDeviceSharding(device, memory_kind=self.memory) if self.pinned else None
 
     @property
-    def pinned(self) -> bool:
-        """Whether this is memory that the device can read and write by itself."""
-        return self.memory == PINNED
+    def memory(self) -> str:
+        """The kind of memory that this is, as `Page.placement` tells it."""
+        return UNPINNED if self._sharding is None else PINNED
 
     @property
     def count(self) -> int:
@@ -59,9 +58,9 @@ class HostPages:
         """Keep these contents, in one transfer: rows of JAX or NumPy, of which those beyond `ids` don't count."""
         if not len(ids):
             return
-        self.drop(ids)
         # On the CPU, NumPy sees the memory of a JAX array itself; nobody else has these rows, so that needs no copy.
         stored = np.asarray(rows) if self._sharding is None else jax.device_put(rows, self._sharding)
+        self.drop(ids)
         self._sets[self._next], self._live[self._next] = stored, len(ids)
         self._set[ids], self._row[ids] = self._next, np.arange(len(ids), dtype=np.int32)
         self.epoch[ids] = epoch
@@ -93,6 +92,18 @@ class HostPages:
         ids = np.flatnonzero(self._set >= 0).astype(np.int32)
         rows, epoch = self.rows(ids), self.epoch[ids]
         self.keep(ids, rows, epoch)
+
+
+def _pinned(device: jax.Device) -> jax.sharding.Sharding | None:
+    """Pinned memory of a device, if it has such memory and can really move something there."""
+    if host_memory(memory.kind for memory in device.addressable_memories()) != PINNED:
+        return None
+    sharding = jax.sharding.SingleDeviceSharding(device, memory_kind=PINNED)
+    try:
+        jax.block_until_ready(jax.device_put(np.zeros(1, np.uint32), sharding))
+    except (jax.errors.JaxRuntimeError, NotImplementedError, ValueError):
+        return None
+    return sharding
 
 
 def rounded_up(count: int, least: int = 8) -> int:

@@ -55,8 +55,24 @@ def test_a_page_lives_where_it_was_asked_to(bus, location):
     assert (bus.stats().on_device, bus.stats().in_host_memory) == (0, 0)
 
 
-def test_a_backend_without_pinned_memory_falls_back_visibly(monkeypatch):
+def has_no_pinned_memory(monkeypatch):
     monkeypatch.setattr(_host_pages, "host_memory", lambda kinds: "unpinned_host")
+
+
+def only_claims_to_have_it(monkeypatch):
+    put = jax.device_put
+
+    def refuse(x, to=None, **more):
+        if getattr(to, "memory_kind", None) == "pinned_host":
+            raise jax.errors.JaxRuntimeError("UNIMPLEMENTED: pinned memory")
+        return put(x, to, **more)
+
+    monkeypatch.setattr(jax, "device_put", refuse)
+
+
+@pytest.mark.parametrize("backend", [has_no_pinned_memory, only_claims_to_have_it])
+def test_a_backend_without_pinned_memory_falls_back_visibly(monkeypatch, backend):
+    backend(monkeypatch)
     with mmsb.start(page_bytes=16, capacity=8, device_pages=4) as bus:
         pages = [bus.create_page(20, location=where) for where in ("device", "unified", "host")]
         assert [page.placement for page in pages] == ["device", "unpinned_host", "unpinned_host"]
@@ -75,7 +91,7 @@ def test_pinned_memory_is_used_where_the_device_has_it():
     host.keep(np.int32([1]), np.uint32([[7, 8]]), np.uint32([3]))
     assert host.memory == mmsb.physical.host_memory(kinds)
     (kept,) = host._sets.values()
-    assert not host.pinned or kept.sharding.memory_kind == "pinned_host"
+    assert host.memory == "unpinned_host" or kept.sharding.memory_kind == "pinned_host"
 
 
 def test_where_a_page_lives_outlives_the_session_and_changes_nothing_else(run_dir):

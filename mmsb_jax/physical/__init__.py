@@ -3,12 +3,13 @@
 from ._allocator import Allocator, AllocatorStats
 from ._leaf import Leaf
 from ._paging import Paging
-from ._placement import PINNED, append_void, begin_partial, enter, host_memory, leave, make_whole, rearrange
+from ._placement import PINNED, UNPINNED, append_void, begin_partial, enter, host_memory, leave, make_whole, rearrange
 from ._state import State, page_words_of
 from ._words import as_words, from_words
 
 __all__ = [
     "PINNED",
+    "UNPINNED",
     "Allocator",
     "AllocatorStats",
     "Leaf",

@@ -8,7 +8,8 @@ together. The bus knows beforehand which pages a step can touch (those of its de
 with their parents) and brings them in first: one gather on the host, one transfer, one scatter. Rows that leave make
 way in the order of their last use: one gather, one transfer, and none when the copy on the host is still current, which
 the page's epoch tells. Host memory is a list of *sets* of rows, each an immutable array as it was transferred, pinned
-where the backend has such memory; ids, digest, log and replay know nothing of all this.
+where the backend has such memory. Ids, digest and replay know nothing of all this; the log remembers where a page was
+asked to live.
 
 Weighed against it: a second array of pinned pages in the state, with computations on it where it lies, which needs an
 experimental interface (`compute_on`) that changed between the versions of JAX that we support; and a row for every page
@@ -27,9 +28,22 @@ from jaxtyping import Array, Int32, UInt32
 from .._errors import InvalidArgumentError
 from ._state import State
 
-__all__ = ["PINNED", "append_void", "begin_partial", "enter", "host_memory", "leave", "make_whole", "rearrange"]
+__all__ = [
+    "PINNED",
+    "UNPINNED",
+    "append_void",
+    "begin_partial",
+    "enter",
+    "host_memory",
+    "leave",
+    "make_whole",
+    "rearrange",
+]
 
 PINNED = "pinned_host"
+"""Memory of the host that the device can read and write by itself."""
+UNPINNED = "unpinned_host"
+"""Plain memory of the process."""
 
 
 def host_memory(kinds: Iterable[str]) -> str:
@@ -42,7 +56,7 @@ def host_memory(kinds: Iterable[str]) -> str:
 
     ```
     """
-    return PINNED if PINNED in set(kinds) else "unpinned_host"
+    return PINNED if PINNED in set(kinds) else UNPINNED
 
 
 def begin_partial(
