@@ -58,6 +58,10 @@ class Past:
                 pass
             self.last, self.names = scanner.tick, tuple(scanner.names)
         self.lost = ""
+        if self._parent is not None and self._base.tick > self._parent.tick:
+            # What came between is gone, and at those ticks the parent was in another future.
+            self.lost = f"The log was compacted behind epoch {self._parent.tick}, where this run left its parent"
+            self._parent = None
 
     @cached_property
     def parent(self) -> "Past | None":
