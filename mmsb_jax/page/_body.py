@@ -1,6 +1,5 @@
 """A whole frame, and its body decoded with care: a hostile file gets an error, never a huge allocation."""
 
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,6 +12,7 @@ from ._changes import PageChanges, decode_changes, fault_in_changes
 from ._codec import decode_coded
 from ._frame import CODED, MASKED, TICKS, FrameHeader, FrameKind
 from ._identity import RunIdentity
+from ._message import dense_changes, read_batch
 from ._records import (
     EdgeRecords,
     PageRecord,
@@ -28,8 +28,6 @@ from ._records import (
 __all__ = ["Frame"]
 
 _T = TypeVar("_T")
-
-_CONTINUATION = b"\xff\xff\xff\xff"  # Arrow also reads messages without it, as it wrote them before version 0.15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,7 +133,20 @@ class Frame:
 
     def raw_changes(self) -> PageChanges:
         """Return the changes with lengths checked but not ids: for readers that check many frames at once."""
-        return self._decoded(FrameKind.CHANGES, self._decode_changes)
+        self._check_kind(FrameKind.CHANGES)
+        page_words, flags = self.run.page_words, self.header.flags
+        masked, ticks = bool(flags & MASKED), bool(flags & TICKS)
+        try:
+            if flags & CODED:
+                batch = self._batch(FrameKind.CHANGES)
+                return decode_coded(batch, self.rows, page_words, masked=masked, ticks=ticks)
+            if masked:
+                return decode_changes(self._batch(FrameKind.CHANGES), page_words)
+            changes = dense_changes(self.body, page_words, ticks=ticks)
+            self._check_rows(len(changes))
+            return changes
+        except ValueError as why:
+            raise self.corrupt(f"the body makes no sense ({why})") from why
 
     def pages(self) -> tuple[PageRecord, ...]:
         """Return the records of a PAGES frame."""
@@ -164,52 +175,25 @@ class Frame:
         return CorruptLogError(self.file, self.offset, reason)
 
     def _decoded(self, kind: FrameKind, decode: Callable[[pa.RecordBatch], _T]) -> _T:
-        if self.header.kind != kind:
-            raise InvalidArgumentError(
-                f"frame {self.sequence} is {self.kind.name}, not {kind.name}; look at frame.kind first"
-            )
+        self._check_kind(kind)
         try:
             return decode(self._batch(kind))
         except ValueError as why:
             raise self.corrupt(f"the body makes no sense ({why})") from why
 
-    def _decode_changes(self, batch: pa.RecordBatch) -> PageChanges:
-        if not self.is_coded:
-            return decode_changes(batch, self.run.page_words)
-        return decode_coded(batch, self.rows, self.run.page_words, masked=self.is_masked, ticks=self.has_ticks)
+    def _check_kind(self, kind: FrameKind) -> None:
+        if self.header.kind != kind:
+            raise InvalidArgumentError(
+                f"frame {self.sequence} is {self.kind.name}, not {kind.name}; look at frame.kind first"
+            )
+
+    def _check_rows(self, rows: int) -> None:
+        if rows != self.header.rows:
+            raise ValueError(f"it has {rows} rows, its header says {self.header.rows}")
 
     def _batch(self, kind: FrameKind) -> pa.RecordBatch:
-        if _is_compressed(self.body):
-            raise ValueError("the record batch is compressed, which no writer of this format does")
         shape = {"masked": self.is_masked, "ticks": self.has_ticks, "coded": self.is_coded}
-        schema = schema_of(kind, self.run.page_words, **shape)
-        try:
-            batch = pa.ipc.read_record_batch(pa.py_buffer(self.body), schema)
-        except (pa.ArrowException, OSError, EOFError) as why:
-            raise ValueError(str(why)) from why
-        if batch.num_rows != self.rows and not self.is_coded:
-            raise ValueError(f"it has {batch.num_rows} rows, its header says {self.rows}")
+        batch = read_batch(self.body, schema_of(kind, self.run.page_words, **shape))
+        if not self.is_coded:
+            self._check_rows(batch.num_rows)
         return batch
-
-
-def _is_compressed(body: memoryview) -> bool:
-    """Return whether an Arrow message is compressed: Arrow would believe its uncompressed lengths and allocate them.
-
-    Follows the two flatbuffers tables of the message (Arrow's `Message.fbs`); Arrow itself verifies them later.
-    """
-    if body[:4] != _CONTINUATION:
-        raise ValueError("the record batch does not start as an Arrow IPC message does")
-    try:
-        message = 8 + struct.unpack_from("<I", body, 8)[0]
-        batch = _field(body, message, 2)
-        return batch is not None and _field(body, batch + struct.unpack_from("<I", body, batch)[0], 3) is not None
-    except struct.error as why:
-        raise ValueError("the record batch is cut short") from why
-
-
-def _field(body: memoryview, table: int, slot: int) -> int | None:
-    vtable = table - struct.unpack_from("<i", body, table)[0]
-    if struct.unpack_from("<H", body, vtable)[0] < 6 + 2 * slot:
-        return None
-    offset = struct.unpack_from("<H", body, vtable + 4 + 2 * slot)[0]
-    return table + offset if offset else None

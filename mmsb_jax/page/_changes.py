@@ -20,6 +20,7 @@ __all__ = [
     "decode_changes",
     "encode_changes",
     "fault_in_changes",
+    "fault_in_ids",
     "mask_words",
     "require",
 ]
@@ -164,13 +165,8 @@ def fault_in_changes(changes: PageChanges, page_words: int, capacity: int, names
         return f"{rows} pages but {len(source)} sources; every row needs one of each"
     if changes.tick is not None and (fault := _fault_in_ticks(changes.tick, rows)):
         return fault
-    # As unsigned, a negative id is a huge one: one comparison checks both ends.
-    if rows and int(page.view(np.uint32).max()) >= capacity:
-        worst = page[page.view(np.uint32) >= capacity][0]
-        return f"page {worst} is outside this run's pages 0 to {capacity - 1}"
-    if rows and int(source.view(np.uint32).max()) >= names:
-        worst = source[source.view(np.uint32) >= names][0]
-        return f"source {worst} is not in the table of {names} names; get an id from name_id() first"
+    if fault := fault_in_ids(page, source, capacity, names):
+        return fault
     if mask is None:
         needed = (rows, page_words)
         return None if words.shape == needed else f"words have shape {words.shape}, but whole pages need {needed}"
@@ -180,6 +176,18 @@ def fault_in_changes(changes: PageChanges, page_words: int, capacity: int, names
         return f"a mask has bits beyond the {page_words} words of a page"
     masked = int(np.bitwise_count(mask).sum(dtype=np.int64))
     return None if words.shape == (masked,) else f"the masks select {masked} words, but words have shape {words.shape}"
+
+
+def fault_in_ids(page: Int32[np.ndarray, "n"], source: Int32[np.ndarray, "n"], capacity: int, names: int) -> str | None:
+    """Return why these ids can't belong to such a run, or None."""
+    # As unsigned, a negative id is a huge one: one comparison checks both ends.
+    if len(page) and int(page.view(np.uint32).max()) >= capacity:
+        worst = page[page.view(np.uint32) >= capacity][0]
+        return f"page {worst} is outside this run's pages 0 to {capacity - 1}"
+    if len(source) and int(source.view(np.uint32).max()) >= names:
+        worst = source[source.view(np.uint32) >= names][0]
+        return f"source {worst} is not in the table of {names} names; get an id from name_id() first"
+    return None
 
 
 def _fault_in_ticks(tick: UInt32[np.ndarray, "n"], rows: int) -> str | None:

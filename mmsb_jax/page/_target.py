@@ -6,13 +6,14 @@ import numpy as np
 from jaxtyping import Int32, UInt32
 
 from ._body import Frame
-from ._changes import PageChanges, fault_in_changes, mask_words
+from ._changes import PageChanges, fault_in_changes, fault_in_ids, mask_words
 from ._frame import FrameKind
 from ._records import EdgeRecords, PageRecord
 
 __all__ = ["CatalogEvent", "Target"]
 
 _CHUNK_BITS = 16 << 20  # bounds the scratch memory, about 10 bytes per bit at most
+_BITS_PER_BYTE = 16  # so that a megabyte of whole pages waits: they should still be in the processor's cache
 
 
 class CatalogEvent(NamedTuple):
@@ -73,35 +74,51 @@ class Target:
         frames, changes = [frame for frame, _ in self._waiting], [changes for _, changes in self._waiting]
         self._waiting, self._waiting_bits = [], 0
         rows = [len(each) for each in changes]
-        page, source, mask, words = (
-            np.concatenate(arrays)
-            for arrays in zip(*((c.page, c.source, c.mask, c.words) for c in changes), strict=True)
-        )
+        page, source = (np.concatenate([getattr(each, name) for each in changes]) for name in ("page", "source"))
         names = np.repeat(np.array([frame.names for frame in frames]), rows)
-        together = PageChanges(page, source, mask, words)
-        if fault_in_changes(together, self.pages.shape[1], len(self.pages), 2**31) or (source >= names).any():
+        masked = changes[0].mask is not None
+        if masked:
+            mask, words = (np.concatenate([getattr(each, name) for each in changes]) for name in ("mask", "words"))
+            fault = fault_in_changes(
+                PageChanges(page, source, mask, words), self.pages.shape[1], len(self.pages), 2**31
+            )
+        else:
+            fault = fault_in_ids(page, source, len(self.pages), 2**31)
+        if fault or (source >= names).any():
             for frame in frames:
                 frame.changes()  # raises, and says which frame it is
-        self._write_masked(page, mask, words)
+        if masked:
+            self._write_masked(page, mask, words)
+        else:
+            for each in changes:
+                self._write_whole(each)
         self.epoch[page] = np.repeat(np.array([frame.tick for frame in frames], np.uint32), rows)
 
     def _take_changes(self, frame: Frame) -> None:
-        if frame.is_masked and not frame.has_ticks:
-            self._waiting.append((frame, frame.raw_changes()))
-            self._waiting_bits += frame.rows * 32 * mask_words(self.pages.shape[1])
-            if self._waiting_bits >= _CHUNK_BITS:
-                self.flush()
+        if frame.has_ticks:
+            self.flush()
+            self.enter(frame.changes(), frame.tick)
             return
-        self.flush()
-        self.enter(frame.changes(), frame.tick)
+        if self._waiting and self._waiting[0][0].is_masked != frame.is_masked:
+            self.flush()
+        self._waiting.append((frame, frame.raw_changes()))
+        if frame.is_masked:
+            self._waiting_bits += frame.rows * 32 * mask_words(self.pages.shape[1])
+        else:
+            self._waiting_bits += _BITS_PER_BYTE * len(frame.body)
+        if self._waiting_bits >= _CHUNK_BITS:
+            self.flush()
 
     def enter(self, changes: PageChanges, tick: int) -> None:
         """Write some rows now; those without ticks of their own at this one. Nothing may be waiting."""
         if changes.mask is None:
-            self._rows[changes.page] = np.ascontiguousarray(changes.words).view(self._rows.dtype).reshape(-1)
+            self._write_whole(changes)
         else:
             self._write_masked(changes.page, changes.mask, changes.words)
         self.epoch[changes.page] = tick if changes.tick is None else changes.tick
+
+    def _write_whole(self, changes: PageChanges) -> None:
+        self._rows[changes.page] = np.ascontiguousarray(changes.words).view(self._rows.dtype).reshape(-1)
 
     def _take_event(self, frame: Frame) -> None:
         self.flush()
