@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.numpy import load_file
 
 import mmsb_jax as mmsb
 from mmsb_jax import InvalidArgumentError, InvalidTypeError, LogNotFoundError
@@ -89,14 +91,13 @@ def test_pages_that_were_never_written_take_no_room():
 
 
 def test_parts_are_safetensors_files(run_dir):
-    safetensors = pytest.importorskip("safetensors.numpy")
     run = small_run(run_dir)
     write_checkpoint(run_dir, run.snapshot(), part_bytes=4 * WORDS * 4)
     (part, *_) = sorted((run_dir / "checkpoints").glob("*.safetensors"))
-    tensors = safetensors.load_file(part)
+    tensors = load_file(part)
     np.testing.assert_array_equal(tensors["pages"], run.pages[:4])
     np.testing.assert_array_equal(tensors["epoch"], run.epoch[:4])
-    with safetensors.safe_open(part, "np") as file:
+    with safe_open(part, "np") as file:
         assert file.metadata() == {"first_page": "0"}
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint
 import pytest
 
 import mmsb_jax as mmsb
@@ -101,13 +102,12 @@ def test_a_checkpoint_of_a_run(tmp_path):
 
 
 def test_what_orbax_wrote_is_read_and_the_other_way_round(tmp_path):
-    ocp = pytest.importorskip("orbax.checkpoint")
     tree = {"w": jnp.asarray(random_bits("float32")), "step": 3}
-    with ocp.StandardCheckpointer() as checkpointer:
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "theirs", tree)
     jax.tree.map(same, from_orbax(tmp_path / "theirs", like=tree), tree)
     to_orbax(tree, tmp_path / "ours")
-    with ocp.StandardCheckpointer() as checkpointer:
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
         jax.tree.map(same, checkpointer.restore(tmp_path / "ours", tree), tree)
 
 

@@ -66,8 +66,9 @@ def from_orbax(path: str | os.PathLike[str], like: Any = None) -> Any:
         in dicts and lists. Shapes and dtypes have to be the same; nothing is converted.
 
     **Raises:** `FileNotFoundError` when there is no checkpoint, `InvalidTypeError` when it doesn't hold just the leaves
-    of `like` (the first difference is named), `MissingPackageError` when Orbax isn't installed. See `to_orbax` for an
-    example.
+    of `like` (the first difference is named), `MissingPackageError` when Orbax isn't installed.
+
+    See `to_orbax` for an example.
     """
     with _orbax().StandardCheckpointer() as checkpointer:
         tree = checkpointer.restore(_absolute(path))

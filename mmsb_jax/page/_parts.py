@@ -89,29 +89,33 @@ def block_sums(data: memoryview) -> UInt32[np.ndarray, "blocks"]:
 
 
 class Part:
-    """A part that is there: mapped, and checked as far as it was looked at."""
+    """A part that is there: mapped, and checked as far as it was looked at; at first only its length."""
 
     def __init__(self, file: str, data: memoryview, shape: PartShape, sums: PartSums) -> None:
-        head = part_header(shape)
-        expected = len(head) + 4 * shape.pages * (shape.words + 1)
+        self._file, self._data, self._shape, self._head = file, data, shape, part_header(shape)
+        middle = len(self._head) + 4 * shape.pages * shape.words
+        expected = middle + 4 * shape.pages
         if len(data) != expected:
             raise CorruptCheckpointError(file, 0, f"the part has {len(data)} bytes, its manifest says {expected}")
-        if data[: len(head)] != head:
-            raise CorruptCheckpointError(
-                file, 0, f"the header is not that of {shape.pages} pages from {shape.first} on"
-            )
-        middle = len(head) + 4 * shape.pages * shape.words
-        self._pages = _Checked(file, data, len(head), middle, sums.pages)
+        self._pages = _Checked(file, data, len(self._head), middle, sums.pages)
         self._epoch = _Checked(file, data, middle, expected, sums.epoch)
-        self._shape = shape
+        self._has_head = False
 
     def pages(self, rows: Int64[np.ndarray, "n"] | None = None) -> UInt32[np.ndarray, "n W"]:
         """Return some pages, by their number in this part, or all as a view of the file."""
+        self._check_head()
         return _rows(self._pages, self._shape.words, rows)
 
     def epochs(self, rows: Int64[np.ndarray, "n"] | None = None) -> UInt32[np.ndarray, " n"]:
         """Return the epochs of some pages, by their number in this part, or all as a view of the file."""
+        self._check_head()
         return _rows(self._epoch, 1, rows).reshape(-1)
+
+    def _check_head(self) -> None:
+        if not self._has_head and self._data[: len(self._head)] != self._head:
+            place = f"{self._shape.pages} pages from {self._shape.first} on"
+            raise CorruptCheckpointError(self._file, 0, f"the header is not the one for {place}")
+        self._has_head = True
 
 
 class _Checked:
