@@ -170,7 +170,7 @@ CANARIES = {
     "a full disk that says nothing": Canary(SilentlyFull),
     "reads that end early": Canary(ReadsEndEarly, fault="an unreadable sector"),
     "checksums that are always right": Canary(patch=(_scan, "crc32c", lambda data: AlwaysRight())),
-    "a mark ahead of the data": Canary(patch=(FrameWriter, "_sync_data", _mark_first)),
+    "a mark ahead of the data": Canary(patch=(FrameWriter, "_sync_data", _mark_first), fault="a power failure"),
     "a cut that may come undone": Canary(
         patch=(FrameWriter, "_take_back", _cut_unsynced),
         fault="an interrupt, then a power failure",

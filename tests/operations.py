@@ -94,6 +94,7 @@ def open_log(world: World) -> None:
         else:
             world.log = TransactionLog.create(place, page_words=world.model.page_words, capacity=PAGES, **options)
 
+    world.sealed = False
     if world.attempt(action):
         world.look(world.kept)
         world.model.flying = None  # from now on it is in the log, or never will be
@@ -140,6 +141,7 @@ def close(world: World) -> None:
     log, world.log = world.log, None
     if world.attempt(log.close):
         world.kept = world.durable = log.sequence
+        world.sealed = True
     if world.disk.writer is None:
         world.look(world.kept)
 
@@ -302,9 +304,9 @@ def all_is_well(world: World) -> None:
     world.disk.calm()
 
 
-@operation(1, lambda world: world.log is None and world.durable == world.kept >= 0)
+@operation(1, lambda world: world.sealed)
 def rot(world: World) -> None:
-    """One wrong bit where all was synced is refused or does no harm, and is never taken for a torn tail."""
+    """One wrong bit where all was synced and marked is refused or does no harm, and is never taken for a torn tail."""
     files = {name: bytearray(file.cache) for name, file in world.disk.cache.items()}
     data = files[str(world.chance.choice([name for name in sorted(files) if files[name]]))]
     data[int(world.chance.integers(len(data)))] ^= 1 << int(world.chance.integers(8))

@@ -23,6 +23,7 @@ from mmsb_jax.page import (
     TransactionLog,
     read_frames,
     replay_log,
+    select,
     write_checkpoint,
 )
 from mmsb_jax.page._identity import MARK, RUN_FILE, read_mark
@@ -218,6 +219,40 @@ def test_a_replay_up_to_the_frame_of_a_checkpoint_ends_there():
         found = replay_log(storage, until_sequence=tick)
         assert (found.tick, found.sequence, found.pages[0, 0]) == (tick, tick, tick)
         assert found.environment == replay_log(storage, checkpoints=False).environment
+
+
+class HalfCreates(MemoryStorage):
+    """Makes a file and then says that it could not, as when the folder can't be synced."""
+
+    why = None
+
+    def create(self, name):
+        super().create(name)
+        if self.why is not None:
+            raise self.why
+
+
+@pytest.mark.parametrize("why", [OSError(errno.EIO, "broken"), KeyboardInterrupt()])
+def test_a_segment_that_could_not_be_begun_is_not_in_the_way_of_the_one_before(why):
+    storage = HalfCreates()
+    log = create(storage)
+    log.append_changes(1, changes(1))
+    storage.why = why
+    with pytest.raises((LogFailedError, KeyboardInterrupt)):
+        log.compact(1)
+    storage.why = None
+    log.append_changes(2, changes(2))
+    log.close()
+    with reopen(storage) as log:
+        assert log.tick == 2
+
+
+def test_a_search_sees_what_was_appended_since_the_index_was_written():
+    storage = MemoryStorage()
+    create(storage).close()
+    with reopen(storage) as log:
+        log.append_changes(5, changes(5))
+        assert [frame.tick for frame, _ in select(storage, pages=0, ticks=(5, 5))] == [5]
 
 
 @pytest.mark.parametrize("place", ["directory", "memory", "disk"])

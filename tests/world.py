@@ -29,6 +29,7 @@ class World:
         self.log: TransactionLog | None = None
         self.mode = ""
         self.kept = self.durable = -1  # the last frames that survive the process, and a power failure
+        self.sealed = False  # closed, and never opened since
         self.checkpoints: set[CheckpointInfo] = set()  # those that survive both
         self.doom = "kill"  # what a crash inside an operation is
         self.followed: list[Frame] = []

@@ -114,15 +114,21 @@ class LogReader:
         raise CorruptLogError(self.storage.describe(self.segments[number]), 0, header)
 
     def _span(self, number: int) -> Span | None:
+        """What a segment and those before it hold at most, or None if its index doesn't say so of all its frames."""
         found = read_blocks(self.storage, self.run, self.segments[number]).stretches
-        return found[-1].span if found else None
+        return found[-1].span if found and self._reaches_the_end(number, found[-1].after, found[-1].end) else None
+
+    def _reaches_the_end(self, number: int, after: int, end: int) -> bool:
+        if number == len(self.segments) - 1:
+            return end == self.storage.size(self.segments[number])
+        return after == self._starts[number + 1]
 
     def _load(self, number: int) -> list[Stretch]:
         segment, last = self.segments[number], number == len(self.segments) - 1
         blocks = read_blocks(self.storage, self.run, segment)
         stretches = blocks.stretches
         after, end = (stretches[-1].after, stretches[-1].end) if stretches else (self._starts[number], 0)
-        if (last and end == self.storage.size(segment)) or (not last and after == self._starts[number + 1]):
+        if self._reaches_the_end(number, after, end):
             return stretches
         if not last or blocks.damage is not None:
             self._rebuilt.add(number)

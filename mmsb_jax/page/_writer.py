@@ -81,6 +81,14 @@ class FrameWriter:
             self.storage.remove(name)
         self.storage.create(name)
 
+    def _remove_unused(self, name: str) -> None:
+        """Remove a segment that could not be begun: later commits may still go into the one before."""
+        try:
+            if self.storage.exists(name):
+                self.storage.remove(name)
+        except OSError as worse:
+            self._fail(f"could not begin {name}, nor remove what there is of it", worse)
+
     def resume(self, recorded_environment: dict[str, str]) -> None:
         """Vouch for what recovery found, and say so if the run goes on in another environment."""
         self.mark_synced = False  # a killed writer left it in the page cache alone, perhaps; only one slot may be
@@ -220,9 +228,12 @@ class FrameWriter:
             name = segment_name(self.sequence + 1)
             try:
                 self._create_empty(name)
-            except OSError as why:
-                what = f"could not begin {name}: this commit is not in the log, all before it are"
-                raise failure(self.storage, what, why) from why
+            except BaseException as why:
+                self._remove_unused(name)
+                if isinstance(why, OSError):
+                    what = f"could not begin {name}: this commit is not in the log, all before it are"
+                    raise failure(self.storage, what, why) from why
+                raise
             self.segment, self.end = name, 0
         self.index.begin(self.segment, self.sequence + 1, 0)
         self._put(FrameKind.HEADER, encode_header(self.environment), self.tick, time_ns=time_ns)
