@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from mmsb_jax import LogFailedError
-from mmsb_jax.page import _recovery, _scan
+from mmsb_jax.page import _checkpoint, _recovery, _scan
 from mmsb_jax.page._scan import LogScanner
 from mmsb_jax.page._writer import FrameWriter
 from tests.fault_storage import Buffer, Disk, FaultStorage, Loss
@@ -24,6 +24,16 @@ class NoSync(FaultStorage):
 
     def sync(self, name: str) -> None:
         if name.endswith(".seg"):
+            self._step("sync", name)
+        else:
+            super().sync(name)
+
+
+class NoSyncOfBase(FaultStorage):
+    """Names a compacted log's first segment that is not on the device yet."""
+
+    def sync(self, name: str) -> None:
+        if name.endswith(".base"):
             self._step("sync", name)
         else:
             super().sync(name)
@@ -169,7 +179,7 @@ CANARIES = {
     "writes that are kept in the process": Canary(WritesInTheProcess),
     "a full disk that says nothing": Canary(SilentlyFull),
     "reads that end early": Canary(ReadsEndEarly, fault="an unreadable sector"),
-    "checksums that are always right": Canary(patch=(_scan, "crc32c", lambda data: AlwaysRight())),
+    "checksums that are always right": Canary(patch=(_scan, "crc32c", lambda data: AlwaysRight()), loss=Loss.RUBBISH),
     "a mark ahead of the data": Canary(patch=(FrameWriter, "_sync_data", _mark_first), fault="a power failure"),
     "a cut that may come undone": Canary(
         patch=(FrameWriter, "_take_back", _cut_unsynced),
@@ -179,6 +189,8 @@ CANARIES = {
     "pages that a failed sync left behind": Canary(patch=(_recovery, "_write_again", id), fault="an I/O error"),
     "going on after a failed sync": Canary(patch=(FrameWriter, "_fail", _go_on), fault="an I/O error"),
     "a segment begun before the last is synced": Canary(patch=(FrameWriter, "_start_segment", _begin_unsynced)),
+    "a compacted log that isn't synced": Canary(NoSyncOfBase),
+    "checkpoints that fit any log": Canary(patch=(_checkpoint, "fault_in_position", lambda *_: None)),
     # Good frames behind a bad one are no damage after a power failure; in order, there are none.
     "a rule for ordered writes, holes": Canary(patch=(LogScanner, "has_power", _always), loss=Loss.HOLES),
     "a rule for ordered writes, rubbish": Canary(patch=(LogScanner, "has_power", _always), loss=Loss.RUBBISH),

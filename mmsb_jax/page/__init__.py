@@ -32,7 +32,8 @@ from ._restore import check_digest, replay, verified_state
 from ._run import Run, open_run
 from ._scan import Frame, read_frames
 from ._select import Selection, select
-from ._snapshot import Snapshot, snapshot_of
+from ._snapshot import Snapshot
+from ._state_snapshot import snapshot_of
 from ._stats import LogStats, log_stats
 from ._storage import DirectoryStorage, MemoryStorage, Storage
 from ._tail import follow

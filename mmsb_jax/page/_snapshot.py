@@ -1,18 +1,15 @@
 """The whole state of a run at one moment of its log, on the host: what a checkpoint holds."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import UInt32
 
 from .._errors import InvalidArgumentError
-from .._require import require_instance
-from ..physical import State
 from ._identity import RunIdentity
 from ._records import ADD, EdgeRecords, PageRecord, fault_in_edges, fault_in_pages
 
-__all__ = ["Snapshot", "check_snapshot", "no_edges", "snapshot_of"]
+__all__ = ["Snapshot", "check_snapshot", "no_edges"]
 
 
 def no_edges() -> EdgeRecords:
@@ -45,43 +42,6 @@ class Snapshot:
     """The pages that are alive, in the order in which they were created."""
     edges: EdgeRecords = field(default_factory=no_edges)
     """The edges that are there, in the order in which they were added."""
-
-
-def snapshot_of(
-    state: State,
-    sequence: int,
-    *,
-    digest: tuple[int, int] | None = None,
-    names: Sequence[str] = ("",),
-    records: Sequence[PageRecord] = (),
-    edges: EdgeRecords | None = None,
-    copy: bool = False,
-) -> Snapshot:
-    """Return a state as it is on the host, with pages in the order of their ids.
-
-    Args:
-        state: the state; it may lie on any device, in any layout.
-        sequence: the number of the last frame of the log that is in it.
-        digest: the two lanes of its digest, if it is known.
-        names: the log's table of names.
-        records: the pages that are alive.
-        edges: the edges that are there; None for none.
-        copy: whether to copy what could be shared. On the CPU the snapshot otherwise holds the state's own buffers,
-            which are safe there: JAX copies a donated buffer that is held, for as long as it is.
-
-    >>> import mmsb_jax as mmsb
-    >>> snapshot_of(mmsb.State.create(4, page_bytes=16), sequence=0).pages.shape
-    (4, 4)
-    """
-    require_instance(state, State, "snapshot_of takes a whole state")
-    pages, slots = np.asarray(state.pages), np.asarray(state.slot_of_page)
-    if not np.array_equal(slots, np.arange(len(slots))):
-        pages = pages[slots]
-    elif copy:
-        pages = pages.copy()
-    epoch = np.array(state.epoch) if copy else np.asarray(state.epoch)
-    edges = no_edges() if edges is None else edges
-    return Snapshot(pages, epoch, int(state.tick), sequence, digest, tuple(names), tuple(records), edges)
 
 
 def check_snapshot(snapshot: Snapshot, run: RunIdentity) -> None:
