@@ -4,53 +4,25 @@ Any state lives on the bus as fixed-size pages; every change is a delta; every d
 of pages says what depends on what; and everything can be replayed bit for bit.
 """
 
-from importlib.metadata import version as _version
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
-from . import _errors, graph, page, physical, propagation, semiring, testing, utility
-from ._catalog import Page
-from ._errors import *  # noqa: F403
-from .bus import Bus, start
-from .graph import EdgeKind, ShadowPageGraph
-from .page import DeltaBatch, Recorder, Run, apply, diff, digest, merge, open_run, record, replay
-from .physical import Paging, State, as_words, from_words
-from .propagation import Rule, RuleGraph, SparseMatrix, Term, closure, matmul, propagate, tick
+if _TYPE_CHECKING:
+    from ._public import *  # noqa: F403
+    from ._public import __all__ as __all__
+    from ._public import __version__ as __version__
+else:
 
-__version__ = _version("mmsb-jax")
+    def __getattr__(name: str) -> _Any:
+        """Load all that is public when the first of it is used, so that `mmsb --help` needn't wait for JAX."""
+        if name in ("__all__", "__version__") or not name.startswith("_"):
+            public = _import_module("._public", __name__)
+            names = [*getattr(public, "__all__", ()), "__all__", "__version__"]  # nothing yet while it is being loaded
+            if name in names and hasattr(public, name):
+                globals().update({each: getattr(public, each) for each in names})
+                return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-__all__ = [
-    "Bus",
-    "DeltaBatch",
-    "EdgeKind",
-    "Page",
-    "Paging",
-    "Recorder",
-    "Rule",
-    "RuleGraph",
-    "Run",
-    "ShadowPageGraph",
-    "SparseMatrix",
-    "State",
-    "Term",
-    "apply",
-    "as_words",
-    "closure",
-    "diff",
-    "digest",
-    "from_words",
-    "graph",
-    "matmul",
-    "merge",
-    "open_run",
-    "page",
-    "physical",
-    "propagate",
-    "propagation",
-    "record",
-    "replay",
-    "semiring",
-    "start",
-    "testing",
-    "tick",
-    "utility",
-    *_errors.__all__,
-]
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__getattr__("__all__")})

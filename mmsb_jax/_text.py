@@ -1,30 +1,39 @@
 """Plain text for people: tables with aligned columns, ranges of ids, and names that come from a file."""
 
+import difflib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 
-__all__ = ["printable", "ranges", "table"]
+__all__ = ["consecutive", "counted", "nearest", "printable", "ranges", "table"]
 
 _ROWS = 1000  # at once: a long table is shown while it is being made
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[str] = ()) -> Iterator[str]:
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    numbers: Collection[str] = (),
+    *,
+    least: Sequence[int] | None = None,
+    at_once: int = _ROWS,
+) -> Iterator[str]:
     """Iterate over the lines of a table; columns in `numbers` stand to the right.
 
-    Widths are those of the rows so far, looked at a thousand at a time.
+    Columns are as wide as the rows so far need, looked at `at_once` at a time, and as `least` says.
 
-    >>> print("\\n".join(table(["part", "size"], [["u", "9"], ["velocity", "12"]], ["size"])))
+    >>> for line in table(["part", "size"], [["u", "9"], ["velocity", "12"]], ["size"]):
+    ...     print(line)
     part      size
     u            9
     velocity    12
     """
-    waiting, widths = iter(rows), [len(column) for column in columns]
-    piece = [list(columns), *islice(waiting, _ROWS)]
+    widths = list(map(max, map(len, columns), least or [0] * len(columns)))
+    right, waiting = [column in numbers for column in columns], iter(rows)
+    piece = [list(columns), *map(list, islice(waiting, at_once))]
     while piece:
         widths = [max(width, *map(len, cells)) for width, *cells in zip(widths, *piece, strict=True)]
-        for row in piece:
-            yield _line(row, widths, [column in numbers for column in columns])
-        piece = list(map(list, islice(waiting, _ROWS)))
+        yield from (_line(row, widths, right) for row in piece)
+        piece = list(map(list, islice(waiting, at_once)))
 
 
 def _line(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
@@ -40,20 +49,48 @@ def ranges(numbers: Iterable[int], most: int = 6) -> str:
     >>> ranges(range(0, 20, 2))
     '0, 2, 4, 6, 8, 10, …'
     """
-    found: list[list[int]] = []
+    found = list(islice(consecutive(numbers), most + 1))
+    texts = [str(first) if first == last else f"{first}-{last}" for first, last in found[:most]]
+    return ", ".join([*texts, "…"] if len(found) > most else texts)
+
+
+def consecutive(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Iterate over the first and last of each stretch of numbers that follow each other.
+
+    >>> list(consecutive([0, 1, 2, 7]))
+    [(0, 2), (7, 7)]
+    """
+    first = last = None
     for number in numbers:
-        if found and number == found[-1][1] + 1:
-            found[-1][1] = number
-        elif len(found) == most:
-            return ", ".join([*map(_range, found), "…"])
+        if first is None or last is None:
+            first = last = number
+        elif number == last + 1:
+            last = number
         else:
-            found.append([number, number])
-    return ", ".join(map(_range, found))
+            yield first, last
+            first = last = number
+    if first is not None and last is not None:
+        yield first, last
 
 
-def _range(bounds: Sequence[int]) -> str:
-    first, last = bounds
-    return str(first) if first == last else f"{first}-{last}"
+def counted(number: int, what: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "row"), counted(2000, "row")
+    ('1 row', '2,000 rows')
+    """
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """What may have been meant by a name that isn't known; of tree paths, brackets needn't be right.
+
+    >>> nearest("feild", ["['key']", "['field']"])
+    "['field']"
+    """
+    bare = {each.strip("[]'."): each for each in known}
+    found = difflib.get_close_matches(name.strip("[]'."), bare, n=1)
+    return bare[found[0]] if found else None
 
 
 def printable(text: str) -> str:

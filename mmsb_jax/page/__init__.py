@@ -23,6 +23,7 @@ from ._frame import FrameKind
 from ._log import TransactionLog
 from ._manifest import CheckpointInfo
 from ._orbax import from_orbax, to_orbax
+from ._part_values import Parts, PartValue
 from ._record import record
 from ._recorder import Recorder
 from ._records import EdgeRecords, PageRecord, schema_of
@@ -64,6 +65,8 @@ __all__ = [
     "PageChanges",
     "PageRecord",
     "PartDifference",
+    "PartValue",
+    "Parts",
     "Recorder",
     "Replayed",
     "Run",

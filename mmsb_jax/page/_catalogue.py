@@ -1,12 +1,12 @@
 """What the pages of a log are called, from its PAGES frames alone: leaves of a recorded tree, or pages of a bus."""
 
-import difflib
 from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import Int32, UInt32
 
 from .._errors import InvalidArgumentError, PageNotFoundError
+from .._text import nearest
 from ..physical import Leaf, Paging
 from ._about import About
 from ._changes import mask_words
@@ -92,8 +92,8 @@ class Catalogue:
 
     @staticmethod
     def _unknown(name: str, known: list[str]) -> PageNotFoundError:
-        near = difflib.get_close_matches(name, known, n=1)
-        there = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(map(repr, known[:5])) or 'none'}"
+        near = nearest(name, known)
+        there = f"did you mean {near!r}?" if near else f"there are {', '.join(map(repr, known[:5])) or 'none'}"
         return PageNotFoundError(f"nothing in this run is called {name!r}; {there}")
 
 

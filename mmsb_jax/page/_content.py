@@ -3,7 +3,6 @@
 Either way a *part* has a name, some pages in order, and a way from their words to an array and its elements.
 """
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int32, Int64, UInt32
 
 from .._errors import PageNotFoundError
+from .._text import nearest
 from ..physical import Leaf, Paging
 from ._changes import PageChanges
 from ._records import PageRecord
@@ -119,9 +119,8 @@ class Content:
         """The parts of this name: one, or one for each member. Raises `PageNotFoundError` when there is none."""
         found = self._by_name.get(name) or self._by_name.get(f"['{name}']") or self._by_name.get(f".{name}")
         if not found:
-            bare = {known.strip("[]'."): known for known in self._by_name}
-            near = difflib.get_close_matches(name.strip("[]'."), bare, n=1)
-            hint = f"; did you mean {bare[near[0]]!r}?" if near else ""
+            near = nearest(name, self._by_name)
+            hint = f"; did you mean {near!r}?" if near else ""
             known = ", ".join(map(repr, self.names[:5])) or "none"
             raise PageNotFoundError(f"nothing in this run is called {name!r}; there are {known}{hint}")
         return [part for part in found if member is None or part.member == member]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, Int64, UInt32
 
+from .._text import counted
 from ._content import Content, Part
 
 __all__ = ["Difference", "PartDifference", "difference"]
@@ -39,7 +40,9 @@ class PartDifference:
     def __str__(self) -> str:
         count, size, pages = len(self.elements), int(np.prod(np.shape(self.new), dtype=np.int64)), len(self.pages)
         of = "" if self.member is None else f" of member {self.member}"
-        lines = [f"{self.name or '(the tree)'}{of}: {count:,} of {size:,} elements, on {pages} page{'s' * (pages != 1)}"]
+        lines = [
+            f"{self.name or '(the tree)'}{of}: {count:,} of {size:,} elements, on {pages} page{'s' * (pages != 1)}"
+        ]
         for element in self.elements[:_SHOWN].tolist():
             index = tuple(int(i) for i in np.unravel_index(element, np.shape(self.new))) if np.shape(self.new) else ()
             where = "[" + ", ".join(map(str, index)) + "]" if index else "value"
@@ -71,7 +74,7 @@ class Difference:
         head = f"epoch {self.first} -> {self.second}: "
         if not self:
             return head + "nothing differs"
-        lines = [head + f"{len(self.parts)} part{'s' * (len(self.parts) != 1)} differ"]
+        lines = [head + counted(len(self.parts), "part") + (" differs" if len(self.parts) == 1 else " differ")]
         lines += [f"+ {name}" for name in self.appeared] + [f"- {name}" for name in self.vanished]
         return "\n".join([*lines, *map(str, self.parts)])
 
