@@ -19,7 +19,7 @@ def new_parts(run, before):
     return sum(name.endswith(".safetensors") for name in folder(run) - before)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     steps=st.lists(
         st.tuples(st.integers(0, 2), st.sets(st.integers(0, 9), max_size=3), st.booleans(), st.integers(0, 3)),

@@ -39,6 +39,9 @@ class Checkpoint:
             file = storage.describe(f"{FOLDER}/{name}")
             self._parts[index] = Part(file, _mapped(storage, name), manifest.layout.shape(index), sums)
 
+    def __repr__(self) -> str:
+        return f"Checkpoint(tick {self.tick}, frame {self.sequence}, {len(self._parts)} parts)"
+
     @property
     def info(self) -> CheckpointInfo:
         """Its name."""

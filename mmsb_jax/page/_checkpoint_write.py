@@ -62,8 +62,9 @@ def write_checkpoint(
     >>> import mmsb_jax as mmsb, numpy as np
     >>> from mmsb_jax.page import MemoryStorage, PageChanges, TransactionLog, open_checkpoint, snapshot_of
     >>> storage, state = MemoryStorage(), mmsb.State.create(8, page_bytes=16)
+    >>> page, words = np.array([5], np.int32), np.array([[1, 2, 3, 4]], np.uint32)
+    >>> rows = PageChanges(page, np.zeros(1, np.int32), None, words)
     >>> with TransactionLog.create(storage, page_words=4, capacity=8, fingerprint={}) as log:
-    ...     rows = PageChanges(np.array([5], np.int32), np.array([0], np.int32), None, np.array([[1, 2, 3, 4]], np.uint32))
     ...     sequence = log.append_changes(0, rows)
     >>> state = mmsb.apply(state, mmsb.DeltaBatch.make(state, rows.page, rows.words))
     >>> info = write_checkpoint(storage, snapshot_of(state, sequence))
@@ -100,7 +101,7 @@ def write_checkpoint(
 def remove_checkpoint(place: Place, info: CheckpointInfo) -> None:
     """Take a checkpoint away, damaged or not, and those of its files that no other one shares.
 
-    Only the run's writer may do this, and only while the log leads to the same state without it.
+    Only the run's writer may do this, and not while it writes one (see `BackgroundCheckpointer.wait`).
 
     Raises:
         FileNotFoundError: there is no such checkpoint.

@@ -82,7 +82,8 @@ def from_orbax(path: str | os.PathLike[str], like: Any = None) -> Any:
         raise InvalidTypeError(
             f"{path}: leaf {'/'.join(different[0])} isn't in {missing}; pass a tree like the one that was saved"
         )
-    return structure.unflatten(_fitting(name, found[name], leaf) for name, (_, leaf) in zip(names, wanted, strict=True))
+    pairs = zip(names, wanted, strict=True)
+    return jax.tree.unflatten(structure, [_fitting(name, found[name], leaf) for name, (_, leaf) in pairs])
 
 
 def _orbax() -> ModuleType:

@@ -80,7 +80,7 @@ def part_header(shape: PartShape) -> bytes:
 
 def as_bytes(array: UInt32[np.ndarray, "..."]) -> memoryview:
     """Return an array's words as bytes, little-endian; without a copy on machines that are."""
-    return memoryview(np.ascontiguousarray(array, "<u4").reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(array, "<u4").reshape(-1).view(np.uint8).data
 
 
 def block_sums(data: memoryview) -> UInt32[np.ndarray, "blocks"]:
