@@ -131,7 +131,7 @@ def server():
     server.close()
 
 
-def check(path, acknowledged):
+def check(path, acknowledged, replay=True):
     """Everything acknowledged is there with its content, what is there is a prefix, and a reader and a writer agree."""
     state = np.zeros((CAPACITY, PAGE_WORDS), np.uint32)
     ticks = []
@@ -144,13 +144,15 @@ def check(path, acknowledged):
         assert np.array_equal(changes.page, page)
         assert np.array_equal(changes.mask, mask)
         assert np.array_equal(changes.words, words)
-        _, full, bits, _ = changes.to_rows(PAGE_WORDS)
-        for row in range(len(page)):
-            chosen = np.unpackbits(bits[row].view(np.uint8), bitorder="little", count=PAGE_WORDS).astype(bool)
-            state[page[row]][chosen] = full[row][chosen]
+        done = 0
+        for row, bits in zip(page, mask[:, 0].tolist(), strict=True):
+            chosen = [word for word in range(PAGE_WORDS) if bits >> word & 1]
+            state[row, chosen] = words[done : done + len(chosen)]
+            done += len(chosen)
     assert ticks == list(range(1, len(ticks) + 1)), "a commit is missing or doubled"
     assert len(ticks) >= acknowledged, f"{acknowledged} commits were acknowledged, {len(ticks)} are there"
-    assert np.array_equal(replay_log(path).pages, state)
+    if replay:
+        assert np.array_equal(replay_log(path).pages, state)
     with TransactionLog.open(path, fingerprint=FINGERPRINT) as log:
         assert log.tick == len(ticks)
         assert log.counts["frames"] == 0
@@ -162,10 +164,10 @@ def test_200_kills_lose_nothing_that_was_acknowledged(server, tmp_path):
     run, known, commits, interrupted_creations = 0, 0, 0, 0
     for kill in range(KILLS):
         path = tmp_path / f"run{run}"
-        seconds = chance.uniform(0, chance.choice([0.01, 0.03, 0.15]))
+        seconds = chance.uniform(0, chance.choice([0.01, 0.03, 0.1]))
         last = server.write_until_killed(path, chance.choice(["commit", "group", "none"]), seconds)
         try:
-            known = check(path, max(known, last or 0))
+            known = check(path, max(known, last or 0), replay=kill % 4 == 3)  # it takes as long as the rest together
         except LogNotFoundError:
             assert (known, last) == (0, None), "commits were acknowledged in a run that isn't there"
             interrupted_creations += 1
