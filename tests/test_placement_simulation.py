@@ -12,8 +12,8 @@ from mmsb_jax._residency import Residency
 from tests.model import Model
 from tests.test_bus_simulation import CAPACITY, PAGE_BYTES, WORDS, Simulation
 
-ROOM, STEPS = 16, 45
-HOMES = ("device", "unified", "unified", "host")
+ROOM, STEPS = 13, 45
+HOMES = ("device", "unified", "unified", "unified", "unified", "host")
 
 
 class PlacedSimulation(Simulation):
@@ -22,7 +22,7 @@ class PlacedSimulation(Simulation):
     def __init__(self, path, seed: int) -> None:
         self.refused = self.short_of_room = self.fetched = self.evicted = 0
         super().__init__(path, seed)
-        self.bus.migrate_page(list(range(0, 18, 2)), "unified")
+        self.bus.migrate_page(list(range(4, 18)), "unified")
         self.open(ROOM)
 
     def run(self, steps: int) -> None:
@@ -155,7 +155,7 @@ class PlacedSimulation(Simulation):
         self.attempt(lambda: self.bus.prefetch(pages))
 
     def reopen(self) -> None:
-        room = [None, ROOM][self.rng.integers(2)]
+        room = [None, ROOM, ROOM, ROOM][self.rng.integers(4)]
         self.calls.append(f"stop(); start(path, device_pages={room})")
         before = {page.id: (page.ids.tolist(), page.location, page.placement) for page in self.bus.pages}
         if room and sum(len(ids) for ids, home, _ in before.values() if home == "device") > room:
@@ -188,11 +188,11 @@ def test_log_state_and_model_agree_wherever_pages_live(run_dir, rng):
 
 
 def test_what_was_simulated_is_not_trivial(run_dir):
-    done = simulate(run_dir, 2)
+    done = simulate(run_dir, 10)
     called = {call.split("(")[0] for call in done.calls}
     assert {"clone_page", "resize_page", "migrate_page", "prefetch", "stop", "apply", "propagate"} <= called
     assert min(done.fetched, done.evicted) > 10
-    assert done.refused + done.short_of_room > 0
+    assert min(done.refused, done.short_of_room) > 0
 
 
 # Canaries: a bookkeeping that is broken on purpose. The simulator has to notice each.
@@ -213,5 +213,5 @@ def trust_every_copy(monkeypatch):
 def test_a_broken_bookkeeping_is_caught(run_dir, monkeypatch, sabotage):
     sabotage(monkeypatch)
     with pytest.raises((AssertionError, mmsb.ReplayDivergenceError)) as caught:
-        simulate(run_dir, 2)
-    assert "simulation seed 2" in caught.value.__notes__[0]
+        simulate(run_dir, 8)
+    assert "simulation seed 8" in caught.value.__notes__[0]
