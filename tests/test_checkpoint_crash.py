@@ -14,6 +14,7 @@ from mmsb_jax import BusClosedError, CheckpointFailedError, CorruptCheckpointErr
 from mmsb_jax.page import (
     BackgroundCheckpointer,
     CheckpointInfo,
+    DirectoryStorage,
     MemoryStorage,
     checkpoints,
     load_newest_checkpoint,
@@ -167,6 +168,20 @@ def test_a_full_file_system(run_dir):
     (info,) = checkpoints(run_dir)
     assert_same(open_checkpoint(run_dir, info).load(), run.snapshot())
     assert len(list((run_dir / "checkpoints").iterdir())) == 2 + 4
+
+
+def test_a_file_that_cannot_be_published_leaves_nothing(run_dir, monkeypatch):
+    storage = DirectoryStorage(run_dir)
+    storage.publish("a", b"one ", b"two")
+
+    def refuse(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="Input/output"):
+        storage.publish("a", b"three")
+    assert [path.name for path in run_dir.iterdir()] == ["a"]
+    assert bytes(storage.map("a")) == b"one two"
 
 
 class GatedStorage(MemoryStorage):
