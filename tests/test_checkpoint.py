@@ -1,6 +1,8 @@
 """Checkpoints hold what was written, of every shape, and give it back whole or page by page."""
 
 import json
+import os
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -164,8 +166,6 @@ def test_one_that_is_open_outlives_its_removal(run_dir):
 
 
 def test_opening_leaves_no_file_open(run_dir):
-    import os
-
     run = small_run(run_dir)
     before = len(os.listdir("/proc/self/fd"))
     for tick in range(4, 24):
@@ -173,6 +173,21 @@ def test_opening_leaves_no_file_open(run_dir):
         write_checkpoint(run.log._writer.storage, run.snapshot())
     assert newest_checkpoint(run.log._writer.storage).checkpoint is not None
     assert len(os.listdir("/proc/self/fd")) <= before + 4
+
+
+def test_writing_and_loading_copy_nothing_twice(run_dir):
+    run = SmallRun(run_dir, capacity=4096, words=256)
+    run.commit(1, [0])
+    run.pages[:], run.epoch[:] = 5, 1
+    snapshot = run.snapshot()
+    size = snapshot.pages.nbytes
+    tracemalloc.start()
+    info = write_checkpoint(run_dir, snapshot, part_bytes=size // 2)
+    assert tracemalloc.get_traced_memory()[1] < size / 8
+    loaded = open_checkpoint(run_dir, info).load()
+    assert tracemalloc.get_traced_memory()[1] < size * 9 / 8
+    tracemalloc.stop()
+    np.testing.assert_array_equal(loaded.pages, snapshot.pages)
 
 
 def test_snapshot_of_a_state_in_any_layout():
