@@ -26,7 +26,10 @@ import jax
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "equinox", "python-graphblas", "suitesparse-graphblas", "pyarrow")
+PACKAGES = (
+    *("jax", "jaxlib", "numpy", "scipy", "equinox", "python-graphblas", "suitesparse-graphblas", "pyarrow"),
+    *("crc32c", "safetensors", "orbax-checkpoint"),
+)
 
 
 class BenchmarkError(Exception):
