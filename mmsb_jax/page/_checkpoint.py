@@ -12,7 +12,7 @@ from .._errors import CorruptCheckpointError, InvalidArgumentError, InvalidTypeE
 from ._catalog_file import CheckpointCatalog, parse_catalog
 from ._identity import RunIdentity, read_identity
 from ._manifest import FOLDER, CatalogEntry, CheckpointInfo, Manifest, PartEntry, info_of, parse_manifest
-from ._parts import Part, PartLayout
+from ._parts import Part, PartLayout, for_each
 from ._position import fault_in_position
 from ._snapshot import Snapshot
 from ._storage import Place, Storage, opened
@@ -117,10 +117,13 @@ class Checkpoint:
         """Return everything, in new arrays that may be written to."""
         catalog = self.catalog
         pages, epoch = np.zeros((self.capacity, self.page_words), np.uint32), np.zeros(self.capacity, np.uint32)
-        for index, part in self._parts.items():
+
+        def copy(index: int) -> None:
             first, count, _ = self.layout.shape(index)
-            pages[first : first + count] = part.pages()
-            epoch[first : first + count] = part.epochs()
+            pages[first : first + count] = self._parts[index].pages()
+            epoch[first : first + count] = self._parts[index].epochs()
+
+        for_each(copy, self._parts, len(self._parts) * self.layout.part_bytes)
         return Snapshot(pages, epoch, self.tick, self.sequence, self.digest, *catalog)
 
     def part_with(

@@ -4,7 +4,6 @@ At every moment the folder holds whole checkpoints, and perhaps files that no ma
 a removed checkpoint no longer needs. The next writer takes those away.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import count
 
@@ -27,7 +26,7 @@ from ._manifest import (
     owner_of,
     pack_manifest,
 )
-from ._parts import PartLayout, PartSums, as_bytes, block_sums, part_header
+from ._parts import PartLayout, PartSums, as_bytes, block_sums, for_each, part_header
 from ._position import position_behind
 from ._snapshot import Snapshot, check_snapshot
 from ._storage import Place, Storage, opened
@@ -35,8 +34,6 @@ from ._storage import Place, Storage, opened
 __all__ = ["PART_BYTES", "remove_checkpoint", "write_checkpoint"]
 
 PART_BYTES = 16 << 20
-_THREADS = 4  # parts in flight, so that one's checksums and copy overlap with another's way to the device
-_WORTH_THREADS = 64 << 20
 
 
 def write_checkpoint(
@@ -158,16 +155,11 @@ class _Writer:
                 parts[index] = shared
             elif epoch.any() or pages.any():
                 new[index] = file_name(self.info, next(self.numbers), "safetensors")
-        parts.update(zip(new, self._publish_all(new), strict=True))
-        return parts
+        entries = for_each(self._publish, new.items(), len(new) * self.layout.part_bytes)
+        return parts | dict(zip(new, entries, strict=True))
 
-    def _publish_all(self, new: dict[int, str]) -> list[PartEntry]:
-        if len(new) * self.layout.part_bytes < _WORTH_THREADS:
-            return [self._publish(*each) for each in new.items()]
-        with ThreadPoolExecutor(_THREADS, "mmsb-checkpoint") as pool:
-            return list(pool.map(self._publish, new, new.values()))
-
-    def _publish(self, index: int, file: str) -> PartEntry:
+    def _publish(self, part: tuple[int, str]) -> PartEntry:
+        index, file = part
         pages, epoch = map(as_bytes, self._rows(index))
         sums = PartSums(block_sums(pages), block_sums(epoch))
         self.storage.publish(f"{FOLDER}/{file}", part_header(self.layout.shape(index)), pages, epoch)
