@@ -277,6 +277,21 @@ def test_host_pages_against_a_dict(program):
         assert host.rows_held <= 64 + 15 or host.rows_held <= 2 * host.count
 
 
+def test_what_is_kept_stays_small_when_single_pages_of_large_sets_are_kept_anew(rng):
+    host, rows = HostPages(200, 2, DEVICE), rng.integers(0, 2**32, (200, 2), np.uint32)
+    epoch = np.arange(200, dtype=np.uint32)
+    most = 0
+    for first in range(0, 180, 2):  # each set keeps but two of its rows
+        ids = np.arange(first, first + 20, dtype=np.int32)
+        host.keep(ids, rows[ids], epoch[ids])
+        most = max(most, host.rows_held)
+        np.testing.assert_array_equal(host.rows(ids), rows[ids])
+    everything = np.arange(198, dtype=np.int32)
+    np.testing.assert_array_equal(host.rows(everything), rows[everything])
+    assert host.holds(everything, epoch[everything]).all()
+    assert 200 < most <= 2 * 198 + 20
+
+
 # Copies and sizes.
 
 
