@@ -1,5 +1,6 @@
 """From the log to a state, in NumPy: the ground truth that every other way to a state is compared with."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,8 @@ from jaxtyping import UInt32
 
 from .._errors import CorruptCheckpointError, InvalidArgumentError, InvalidTypeError, LogCompactedError
 from .._require import whole_number
+from ._ahead import ahead
+from ._body import Frame
 from ._checkpoint import Loaded, load_newest
 from ._identity import read_identity
 from ._scan import LogScanner
@@ -107,7 +110,7 @@ def _replayed(
         target = Target(*begun.pages.shape, begun.pages, begun.epoch)
         target.digest, tick, sequence, names = begun.digest, begun.tick, begun.sequence, len(begun.names)
         target.events = _told(begun)
-    for frame in scanner:
+    for frame, *known in ahead(_frames(scanner), lambda item: len(item[0].body)):
         if until_tick is not None and frame.tick > until_tick:
             if frame.has_ticks:  # a chunk of steps, of which some may lie before the limit
                 target.take_until(frame, until_tick)
@@ -115,7 +118,7 @@ def _replayed(
             break
         if begun is None or frame.sequence > begun.sequence:
             target.take(frame)
-        tick, sequence, names, environment = frame.tick, frame.sequence, len(scanner.names), scanner.environment
+        tick, sequence, (names, environment) = frame.tick, frame.sequence, known
         if sequence == until_sequence:
             break  # here, not at the next frame: that one may be the damaged one
     target.flush()
@@ -129,6 +132,12 @@ def _replayed(
         tuple(target.events),
         environment or scanner.environment,
     )
+
+
+def _frames(scanner: LogScanner) -> Iterator[tuple[Frame, int, dict[str, str]]]:
+    """The frames with what is known behind each: how many names, and the environment."""
+    for frame in scanner:
+        yield frame, len(scanner.names), scanner.environment
 
 
 def _told(begun: Snapshot) -> list[CatalogEvent]:
