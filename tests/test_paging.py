@@ -98,7 +98,7 @@ def ids_of(state: mmsb.State) -> np.ndarray:
 # Round trips.
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 2**32 - 1), page_bytes=st.sampled_from([4, 12, 64, 1024]))
 def test_a_random_tree_comes_back_bit_for_bit(seed, page_bytes):
     rng = np.random.default_rng(seed)
@@ -111,7 +111,7 @@ def test_a_random_tree_comes_back_bit_for_bit(seed, page_bytes):
     assert not any(getattr(leaf, "weak_type", False) for leaf in jax.tree.leaves(paging.to_tree(state)))
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_same_inside_jit(seed):
     tree = random_tree(np.random.default_rng(seed))
@@ -336,7 +336,7 @@ def plain(tree: Any) -> Any:
     return tree
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_description_carries_plain_structure_exactly_and_the_rest_by_name(seed):
     tree = random_tree(np.random.default_rng(seed))
