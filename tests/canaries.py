@@ -134,7 +134,7 @@ class AlwaysRight(int):
 
 def _mark_first(self: FrameWriter) -> None:
     self.durable = self.sequence
-    self._mark()
+    self._mark(self._written())
     self._sync_mark()
     self.storage.sync(self.segment)
 

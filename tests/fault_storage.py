@@ -288,6 +288,15 @@ class FaultStorage:
             raise
         self._file(name).flush()
 
+    def begin_sync(self, *names: str) -> Callable[[], None]:
+        """Nothing reaches the device before it is waited for."""
+
+        def wait() -> None:
+            for name in names:
+                self.sync(name)
+
+        return wait
+
     def lock(self) -> None:
         self._step("lock", "log/lock")
         if self.disk.writer is not None:

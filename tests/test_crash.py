@@ -43,7 +43,7 @@ import numpy as np
 from mmsb_jax.page._changes import PageChanges
 from mmsb_jax.page._identity import RUN_FILE
 from mmsb_jax.page._log import TransactionLog
-from mmsb_jax.page._storage import MemoryStorage
+from mmsb_jax.page._memory_storage import MemoryStorage
 exec(sys.argv[3])
 assert "jax" not in sys.modules
 

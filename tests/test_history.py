@@ -98,7 +98,7 @@ def test_moments_by_time(recorded):
     same(run.at(time=START + 7.5), made[6])
     same(run.at(time=datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=START + 4)), made[3])
     with pytest.raises(InvalidArgumentError, match="no time zone"):
-        run.at(time=datetime(2026, 1, 1))  # noqa: DTZ001
+        run.at(time=datetime(2026, 1, 1))
     with pytest.raises(InvalidArgumentError, match="nothing had been committed"):
         run.at(time=-1)
 
@@ -156,7 +156,7 @@ def test_diff_names_what_differs(recorded):
 
 
 def test_blame_is_the_last_writer_of_every_element(recorded):
-    run, made = recorded
+    run, _ = recorded
     for epoch in (0, 5, STEPS - 1):
         expected = np.zeros(35, int)
         expected[1 : epoch + 1] = np.arange(1, epoch + 1)

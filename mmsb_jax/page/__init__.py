@@ -22,6 +22,7 @@ from ._digest import digest, digest_change
 from ._frame import FrameKind
 from ._log import TransactionLog
 from ._manifest import CheckpointInfo
+from ._memory_storage import MemoryStorage
 from ._orbax import from_orbax, to_orbax
 from ._part_values import Parts, PartValue
 from ._record import record
@@ -36,7 +37,7 @@ from ._select import Selection, select
 from ._snapshot import Snapshot
 from ._state_snapshot import snapshot_of
 from ._stats import LogStats, log_stats
-from ._storage import DirectoryStorage, MemoryStorage, Storage
+from ._storage import DirectoryStorage, Storage
 from ._tail import follow
 from ._target import CatalogEvent
 from ._verify import Verified, verify

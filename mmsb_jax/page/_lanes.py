@@ -119,7 +119,7 @@ class Layout:
         large = {lane.number: lane.strip for lane in self.lanes}
         for number, leaf in enumerate(self.paging.leaves):
             if strip := large.get(number):
-                if leaf.words % self.page_words:
+                if strip.pages * self.page_words < leaf.words:
                     pages.setdefault(leaf.first_page + strip.pages, []).append(_Piece(number, 0, True))
                 continue
             if leaf.words:

@@ -33,11 +33,12 @@ class TransactionLog:
     A commit survives the death of the process once `append_*` has returned. It survives a power failure, with `sync`:
 
     - `"commit"`: when `append_*` returns.
-    - `"group"`: at the first append after `group_ms` milliseconds or `group_bytes` bytes, at `sync()` and `close()`.
+    - `"group"`: when a sync that begins with the first append after `group_ms` milliseconds or `group_bytes` bytes has
+      ended, in the background; it has before the next one begins, and at `sync()` and `close()`.
     - `"none"`: when a segment is full, and at `sync()` and `close()`.
 
     >>> import numpy as np
-    >>> from ._storage import MemoryStorage
+    >>> from mmsb_jax.page import MemoryStorage
     >>> storage = MemoryStorage()
     >>> with TransactionLog.create(storage, page_words=4, capacity=8) as log:
     ...     source = np.array([log.name_id("api")], np.int32)

@@ -42,12 +42,12 @@ class Picks(NamedTuple):
         return cls(bits, before.reshape(-1), jnp.sum(totals, dtype=jnp.int32))
 
     def ids(self, nth: Int32[Array, " k"]) -> Int32[Array, " k"]:
-        """The id of the n-th set flag, from 0; some id within range where there is no such flag."""
+        """The id of the n-th set flag, from 0; that of another flag where there is no such, or 0."""
         nth = jnp.clip(nth, 0, jnp.maximum(self.count - 1, 0))
         word = jnp.searchsorted(self.before, nth, side="right", method="scan_unrolled").astype(jnp.int32) - 1
         bits = self.bits.at[word].get(mode="promise_in_bounds")
         rank = nth - self.before.at[word].get(mode="promise_in_bounds")
-        return word * _WORD + _nth_bit(bits, rank)
+        return jnp.where(self.count > 0, word * _WORD + _nth_bit(bits, rank), 0)
 
 
 def _nth_bit(bits: UInt32[Array, " k"], rank: Int32[Array, " k"]) -> Int32[Array, " k"]:

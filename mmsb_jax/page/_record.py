@@ -12,26 +12,26 @@ from ._record_signals import held_signals
 from ._recording import Recording, exists, recorded_before
 from ._run import Run
 from ._storage import Place
-from ._writer import SyncMode
+from ._writer import SyncMode, WriterOptions
 
 __all__ = ["record"]
 
 
 def record(
-    step: Callable[..., Any],
+    step: Callable[..., Any] | Any,
     init: Any,
-    steps: int,
+    steps: int | Any,
     *,
-    path: Place,
-    every: int = 1,
+    path: Place | Any,
+    every: int | Any = 1,
     xs: Any = None,
-    select: Callable[[Any], Any] | None = None,
-    keyframe_every: int | None = None,
-    max_changed: int | None = None,
-    sync: SyncMode = "group",
+    select: Callable[[Any], Any] | Any | None = None,
+    keyframe_every: int | Any | None = None,
+    max_changed: int | Any | None = None,
+    sync: SyncMode | Any = "group",
     progress: bool = True,
     resume: bool = False,
-    page_bytes: int = 1024,
+    page_bytes: int | Any = 1024,
 ) -> Run:
     """Run a step again and again, compiled, and keep every state it goes through in a run's log.
 
@@ -86,6 +86,7 @@ def record(
             "got resume=True and select=…: a run that records a part of its state holds no state to go on from; "
             "record the whole state, or start anew"
         )
+    WriterOptions(sync, 1, 0.0, 1).check()
     there = exists(path)
     if there and not resume:
         raise InvalidArgumentError(f"{path} holds a run already; pass resume=True to go on, or record to another path")

@@ -108,12 +108,13 @@ class Engine:
         """Ask for a chunk of so many recorded steps. Two may be under way."""
         words, head = self._spare.pop()
         since, until = (0, _FAR) if window is None else (window.since, window.until)
+        at = time.monotonic()  # not later: a short chunk is computed before the call comes back
         bounds = Bounds(*map(jnp.int32, (steps, every, last, since, until)), jnp.bool_(digest))
         loop = self.loop._replace(tape=replace(self.loop.tape, words=words, head=head))
         inputs = [] if window is None else window.leaves
         self.loop, report = run_chunk(self.program, loop, self._consts, inputs, bounds)
         copy = _recorded_pages(self.program, self.loop, self._consts[1]) if pages else None
-        return Flight(self.loop.tape.words, self.loop.tape.head, report, copy, steps, time.monotonic())
+        return Flight(self.loop.tape.words, self.loop.tape.head, report, copy, steps, at)
 
     def give_back(self, flight: Flight) -> None:
         """Its rows have been read."""

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt32
 
+from .._errors import InvalidArgumentError
 from ..physical import Paging
 from ._about import About
 from ._record_engine import pages_of
@@ -38,24 +39,25 @@ class Job:
 
     def __init__(
         self,
-        step: Callable[..., Any],
+        step: Callable[..., Any] | Any,
         init: Any,
         steps: int,
         every: int,
         xs: Any,
-        select: Callable[[Any], Any] | None,
+        select: Callable[[Any], Any] | Any | None,
         page_bytes: int | Any,
     ) -> None:
         self.inputs = None if xs is None else Inputs(xs, steps, every)
         self._traced, self._values = traced_step(step, init, None if self.inputs is None else self.inputs.step)
         state, out = self._traced.state, self._traced.out
         self._select, part = (None, state) if select is None else traced_select(select, state)
+        if select is not None and not part.leaves:
+            raise InvalidArgumentError("got select=…, which selects nothing that is data; return arrays of the state")
         tree = part.unflatten(list(map(struct_of, part.leaves)))
         if out is not None:
             tree = (tree, out.unflatten(list(map(struct_of, out.leaves))))
         self.paging = Paging.like(tree, page_bytes=page_bytes)
         self.about = About(self.paging, every, whole=select is None)
-        self._records = steps // every + 2
 
     def planner(self, max_changed: int | None) -> Callable[[frozenset[int], int | None], Program]:
         """`plan(whole, room)`: how to record it, when some leaves are known to change as a whole."""
@@ -63,7 +65,7 @@ class Job:
 
         def made(whole: frozenset[int], room: int | None) -> Program:
             rooms = [number for number in (max_changed, room) if number is not None]
-            return plan(steps=self._records, max_changed=max(rooms, default=None), whole=whole)
+            return plan(max_changed=max(rooms, default=None), whole=whole)
 
         return made
 

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import Any
 
 __all__ = ["Meter"]
 
@@ -22,12 +22,15 @@ class Meter:
         self,
         steps: int,
         done: int,
-        stream: TextIO | None = None,
+        stream: Any = None,
         *,
         clock: Callable[[], float] = time.monotonic,
         shown: bool | None = None,
     ) -> None:
-        """`done` steps of `steps` were there before, and don't count for the rate. `shown` None: where it is seen."""
+        """`done` steps of `steps` were there before, and don't count for the rate. `shown` None: where it is seen.
+
+        `stream` is a text stream, by default stderr.
+        """
         self._steps, self._before, self._clock = steps, done, clock
         self._stream = sys.stderr if stream is None else stream
         self._shown = _is_seen(self._stream) if shown is None else shown
@@ -65,6 +68,6 @@ class Meter:
             self._stream.flush()
 
 
-def _is_seen(stream: TextIO) -> bool:
+def _is_seen(stream: Any) -> bool:
     # A notebook's stream is no terminal, but it shows what a terminal would.
     return stream.isatty() or type(stream).__module__.startswith("ipykernel")

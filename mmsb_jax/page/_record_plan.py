@@ -52,7 +52,6 @@ def planned(
     paging: Paging,
     *,
     single: bool,
-    steps: int,
     max_changed: int | None,
     whole: frozenset[int] = frozenset(),
 ) -> Program:
@@ -62,7 +61,6 @@ def planned(
 
     - `paging`: of the recorded tree.
     - `single`: whether every step is recorded.
-    - `steps`: how many will be recorded at most.
     - `max_changed`: pages per recorded step that have to fit into a buffer; None: that is not known.
     - `whole`: leaves that are known to change nearly everywhere.
     """
@@ -80,7 +78,7 @@ def planned(
         strip = Strip(leaf, paging.page_words)
         if strip.pages >= SMALL:
             lanes.append(_lane(number, strip, trail, single, number in whole))
-    layout = sized(Layout.of(paging, lanes, frozenset(fixed)), steps, max_changed)
+    layout = sized(Layout.of(paging, lanes, frozenset(fixed)), max_changed)
     return Program(traced, layout, select, tuple(sources), single)
 
 
@@ -138,11 +136,9 @@ def _per_page(lane: Lane) -> int:
     return lane.strip.per_page
 
 
-def sized(layout: Layout, steps: int, max_changed: int | None) -> Layout:
-    """Give the buffer as many rows as a share of memory allows, as so many steps can fill, and as it needs at least."""
+def sized(layout: Layout, max_changed: int | None) -> Layout:
+    """Give the buffer as many rows as a share of memory allows, and as it needs at least."""
     row_bytes = 4 * (layout.page_words + 2 + -(-layout.page_words // 32))
     share = min(max(_LEAST_BYTES, _SOME_STATES * layout.paging.num_pages * row_bytes), _MOST_BYTES)
-    all_pages = len(layout.small_ids) + sum(lane.strip.pages for lane in layout.lanes if lane.how is not How.FIXED)
-    rows = min(share // row_bytes, steps * max(all_pages, layout.static_rows))
     least = layout.static_rows + (max_changed or bool(layout.open_lanes))
-    return replace(layout, rows=max(rows, least, 1))
+    return replace(layout, rows=max(share // row_bytes, least, 1))

@@ -41,7 +41,7 @@ class _ById:
         return isinstance(other, _ById) and other.function is self.function
 
 
-def traced_step(step: Callable[..., Any], init: Any, x: Any = None) -> tuple[Traced, list[jax.Array]]:
+def traced_step(step: Callable[..., Any] | Any, init: Any, x: Any = None) -> tuple[Traced, list[jax.Array]]:
     """The trace of a step, and the leaves of the initial state as the loop will carry them.
 
     **Arguments:**
@@ -64,12 +64,12 @@ def traced_step(step: Callable[..., Any], init: Any, x: Any = None) -> tuple[Tra
         wider = _wider(traced, shapes)
         if not wider:
             break
-        init = form.unflatten([value.astype(wider.get(i, value.dtype)) for i, value in enumerate(values)])
+        init = form.unflatten([_widened(value, wider[i]) if i in wider else value for i, value in enumerate(values)])
     _require_stable(traced, [*shapes])
     return traced, values
 
 
-def traced_select(select: Callable[[Any], Any], state: Any) -> tuple[Any, Any]:
+def traced_select(select: Callable[[Any], Any] | Any, state: Any) -> tuple[Any, Any]:
     """The trace of a selection from the state, on flat leaves, and the form of what it selects.
 
     **Raises:** `InvalidTypeError` when that can't lie on pages, or is no function.
@@ -175,13 +175,16 @@ def _loosely(form: Any, tree: Any) -> list[Any]:
 
 
 def _wider(traced: Traced, shapes: Sequence[jax.ShapeDtypeStruct]) -> dict[int, Any]:
-    """Leaves that came in as Python's numbers, without a dtype of their own, and come out with another dtype."""
+    """Leaves that came in as Python's numbers, without a dtype of their own, and come out with another: as what."""
     outs = traced.closed.out_avals[: len(shapes)]
-    return {
-        i: out.dtype
-        for i, (given, out) in enumerate(zip(shapes, outs, strict=True))
-        if given.weak_type and given.dtype != out.dtype
-    }
+    pairs = enumerate(zip(shapes, outs, strict=True))
+    return {i: out for i, (given, out) in pairs if given.weak_type and given.dtype != out.dtype}
+
+
+def _widened(value: jax.Array, wanted: Any) -> jax.Array:
+    if wanted.weak_type and value.ndim == 0:  # it still has none of its own
+        return jnp.asarray({"i": int, "f": float, "c": complex}[wanted.dtype.kind](value))
+    return value.astype(wanted.dtype)
 
 
 def _require_stable(traced: Traced, shapes: Sequence[jax.ShapeDtypeStruct]) -> None:

@@ -86,9 +86,7 @@ class Recorder:
         whole = Paging.like(tree, page_bytes=page_bytes)
         shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in map(jnp.asarray, whole.form.values(tree))]
         if members is not None:
-            shapes = [
-                _member_shape(leaf.path, shape, members) for leaf, shape in zip(whole.leaves, shapes, strict=True)
-            ]
+            shapes = [_of_a_member(leaf.path, shape, members) for leaf, shape in zip(whole.leaves, shapes, strict=True)]
         self._paging = Paging.like(whole.form.unflatten(shapes), page_bytes=page_bytes)
         self._members = members
         self._layout = _layout(self._paging, max_rows, members, max_changed)
@@ -200,7 +198,7 @@ def _layout(paging: Paging, max_rows: int | None, members: int | None, max_chang
     bounded = members is not None or max_changed is not None
     layout = Layout.of(paging, lanes, block=min(most, max_changed or most) if bounded else None)
     if max_rows is None:
-        return sized(layout, 2**31, max_changed)
+        return sized(layout, max_changed)
     if max_rows < layout.static_rows + bool(lanes):
         raise InvalidArgumentError(
             f"got max_rows={max_rows}, but every update takes {layout.static_rows} rows for small leaves, and more for "

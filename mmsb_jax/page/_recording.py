@@ -1,11 +1,14 @@
 """The run that a recorded loop writes: its description, its first state, its commits, and checkpoints now and then."""
 
+import os
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt32
 
-from .._errors import InvalidArgumentError
+from .._errors import InvalidArgumentError, InvalidTypeError
+from ..physical import Leaf
 from ._about import About
 from ._background import BackgroundCheckpointer
 from ._changes import PageChanges
@@ -27,8 +30,10 @@ _KEYFRAME_STATES = 8
 _KEYFRAME_BYTES = 256 << 20  # a log of this size is replayed in a fraction of a second
 
 
-def exists(place: Place) -> bool:
-    """Whether there is a run."""
+def exists(place: Place | Any) -> bool:
+    """Whether there is a run. Raises `InvalidTypeError` for what is no place."""
+    if not isinstance(place, str | os.PathLike) and not hasattr(place, "publish"):
+        raise InvalidTypeError(f"got a {type(place).__name__} for a run; pass the path of its directory")
     storage = as_storage(place)
     try:
         return storage.exists(RUN_FILE)
@@ -71,14 +76,21 @@ def _require_same(found: About, wanted: About) -> None:
                 "asked for; go on as it was begun, or record to another path"
             )
     old, new = found.paging, wanted.paging
-    for before, now in zip(old.leaves, new.leaves, strict=False):
-        if before != now:
-            raise InvalidArgumentError(f"this run's state has the leaf {before}, and now it has {now} in its place")
-    if (len(old.leaves), old.page_words) != (len(new.leaves), new.page_words):
+    if old.page_words != new.page_words:
         raise InvalidArgumentError(
-            f"this run's state has {len(old.leaves)} leaves on pages of {4 * old.page_words} bytes, and now it has "
-            f"{len(new.leaves)} on pages of {4 * new.page_words}; go on with the same state and page_bytes"
+            f"this run lies on pages of {4 * old.page_words} bytes, and now page_bytes={4 * new.page_words} is asked "
+            "for; go on as it was begun, or record to another path"
         )
+    for before, now in zip_longest(old.leaves, new.leaves):
+        if before != now:
+            raise InvalidArgumentError(
+                f"the state of this run has {_named(before)}, and now there is {_named(now)} in its place; a run goes "
+                "on with the state that it was begun with"
+            )
+
+
+def _named(leaf: Leaf | None) -> str:
+    return "no more leaves" if leaf is None else f"the leaf {leaf.path}, {leaf.dtype}{list(leaf.shape)}"
 
 
 class Recording:

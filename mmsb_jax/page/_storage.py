@@ -5,7 +5,8 @@ import fcntl
 import mmap
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -13,7 +14,7 @@ from typing import Protocol, runtime_checkable
 from .._errors import InvalidTypeError, LogLockedError, LogNotFoundError
 from ._buffers import Buffers
 
-__all__ = ["DirectoryStorage", "MemoryStorage", "Place", "Storage", "as_storage", "opened"]
+__all__ = ["DirectoryStorage", "Place", "Storage", "as_storage", "opened"]
 
 LOCK = "log/lock"
 
@@ -28,7 +29,7 @@ class Storage(Protocol):
     `create`, `publish` and `remove` are durable when they return, directory entry included. `publish`, `map` and
     `remove` may be called from several threads at a time, for different files.
 
-    >>> isinstance(MemoryStorage(), Storage)
+    >>> isinstance(DirectoryStorage("runs/1"), Storage)
     True
     """
 
@@ -71,6 +72,12 @@ class Storage(Protocol):
     def sync(self, name: str) -> None:
         """Return when everything written to the file is on the device. After an error, some of it may never be."""
 
+    def begin_sync(self, *names: str) -> Callable[[], None] | None:
+        """Begin to sync files, one after the other, as they are now; None when that is already done.
+
+        Otherwise return a function that waits for the end, and raises what went wrong. More may be written meanwhile.
+        """
+
     def lock(self) -> None:
         """Become the only writer, or raise `LogLockedError`. The names of the files that are there are now durable."""
 
@@ -95,6 +102,7 @@ class DirectoryStorage:
         self._handles: dict[tuple[str, int], int] = {}
         self._lock: int | None = None
         self._buffers = Buffers()
+        self._syncer: ThreadPoolExecutor | None = None
 
     def describe(self, name: str) -> str:
         """Return the path of the file."""
@@ -179,6 +187,13 @@ class DirectoryStorage:
         """Return when everything written to the file is on the device."""
         os.fdatasync(self._handle(name, os.O_RDWR))
 
+    def begin_sync(self, *names: str) -> Callable[[], None]:
+        """Sync files in a thread, which the kernel lets run beside further writes."""
+        handles = [self._handle(name, os.O_RDWR) for name in names]
+        if self._syncer is None:
+            self._syncer = ThreadPoolExecutor(1, "mmsb-sync")
+        return self._syncer.submit(_sync_all, handles).result
+
     def lock(self) -> None:
         """Take `log/lock` exclusively; the file says who holds it. The kernel lets go when the process dies."""
         target = self.path / LOCK
@@ -214,6 +229,9 @@ class DirectoryStorage:
 
     def close(self) -> None:
         """Release the lock and all handles."""
+        if self._syncer is not None:
+            self._syncer.shutdown()  # before its handles are closed
+            self._syncer = None
         handles = list(self._handles.values())
         self._handles.clear()
         self._buffers.clear()
@@ -249,95 +267,6 @@ class DirectoryStorage:
             _sync_folder(entry.parent)
 
 
-class MemoryStorage:
-    """The same files in bytearrays, for a bus without a path. `files` may be inspected and copied.
-
-    >>> storage = MemoryStorage()
-    >>> storage.create("a"); storage.write("a", 0, [b"one ", b"two"])
-    >>> bytes(storage.read("a", 4, 100))
-    b'two'
-    """
-
-    def __init__(self, files: dict[str, bytearray] | None = None) -> None:
-        self.files = {} if files is None else files
-        self._locked = False
-
-    def describe(self, name: str) -> str:
-        """Return the name, marked as living in memory."""
-        return f"memory:{name}"
-
-    def exists(self, name: str) -> bool:
-        """Return whether there is such a file."""
-        return name in self.files
-
-    def names(self, folder: str) -> list[str]:
-        """Return the names of the files in a folder, sorted."""
-        return sorted(name for name in self.files if name.rpartition("/")[0] == folder)
-
-    def size(self, name: str) -> int:
-        """Return the length in bytes."""
-        return len(self._file(name))
-
-    def read(self, name: str, offset: int, length: int) -> memoryview:
-        """Return a copy: a bytearray that someone looks into can't grow."""
-        return memoryview(bytes(memoryview(self._file(name))[offset : offset + length]))
-
-    def create(self, name: str) -> None:
-        """Make an empty file; `FileExistsError` if there is one."""
-        if name in self.files:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
-        self.files[name] = bytearray()
-
-    def publish(self, name: str, *data: Buffer) -> None:
-        """Make a whole file appear."""
-        self.files[name] = bytearray().join(data)
-
-    def map(self, name: str) -> memoryview:
-        """Return a whole file, read-only."""
-        return memoryview(self._file(name)).toreadonly()
-
-    def remove(self, name: str) -> None:
-        """Take a file away."""
-        self._file(name)
-        del self.files[name]
-
-    def write(self, name: str, offset: int, buffers: Sequence[Buffer]) -> None:
-        """Write the buffers one after the other at `offset`."""
-        file = self._file(name)
-        file.extend(bytes(max(0, offset - len(file))))
-        for buffer in buffers:
-            file[offset : offset + len(buffer)] = buffer
-            offset += len(buffer)
-
-    def truncate(self, name: str, size: int) -> None:
-        """Cut the file to `size` bytes."""
-        del self._file(name)[size:]
-
-    def sync(self, name: str) -> None:
-        """Memory is as durable as it gets."""
-        self._file(name)
-
-    def lock(self) -> None:
-        """Become the only writer."""
-        if self._locked:
-            raise LogLockedError("this MemoryStorage is being written by another log of this process; close that first")
-        self._locked = True
-
-    def boot(self) -> int:
-        """Return always the same: nothing in memory outlives a power failure."""
-        return 1
-
-    def close(self) -> None:
-        """Release the lock; the files stay."""
-        self._locked = False
-
-    def _file(self, name: str) -> bytearray:
-        try:
-            return self.files[name]
-        except KeyError:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from None
-
-
 Place = str | os.PathLike[str] | Storage
 
 
@@ -356,6 +285,11 @@ def _write_all(handle: int, offset: int, buffers: Sequence[Buffer]) -> None:
             written -= len(left.pop(0))
         if written:
             left[0] = left[0][written:]
+
+
+def _sync_all(handles: Sequence[int]) -> None:
+    for handle in handles:
+        os.fdatasync(handle)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -28,7 +28,8 @@ class Strip:
     @property
     def pages(self) -> int:
         """How many pages it fills."""
-        return self.leaf.words // self.page_words
+        elements = self.leaf.words if self.per_page is None or self.leaf.impl is not None else self.leaf.size
+        return elements // self._width
 
     @property
     def per_page(self) -> int | None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Literal, NamedTuple, NoReturn
+from typing import Literal, NamedTuple, NoReturn, TypeVar
 
 import pyarrow as pa
 from crc32c import crc32c
@@ -25,6 +25,10 @@ SyncMode = Literal["commit", "group", "none"]
 
 # A mark that is overwritten in place costs another 0.1 ms to sync. It matters only when a power failure and damage to
 # the last frames come together, so it may lag that long behind the data.
+
+
+_NOT_SYNCED = "could not be synced, so its last commits may be lost"
+_T = TypeVar("_T")
 
 
 class WriterOptions(NamedTuple):
@@ -63,6 +67,7 @@ class FrameWriter:
         self.unsynced = self.bytes = self.frames = self.rows = self.syncs = 0
         self.synced_at, self.mark_synced = time.monotonic(), True
         self.boot = storage.boot()
+        self._in_flight: tuple[Mark, Callable[[], None] | None] | None = None  # what a sync that goes on will vouch for
         self.failed: str | None = None
         self.closed = False
         self.index = IndexWriter(storage, run)
@@ -93,7 +98,7 @@ class FrameWriter:
         """Vouch for what recovery found, and say so if the run goes on in another environment."""
         self.mark_synced = False  # a killed writer left it in the page cache alone, perhaps; only one slot may be
         self._sync_mark()
-        self._mark()
+        self._mark(self._written())
         self._sync_mark()
         if self.end and self.environment != recorded_environment:
             self._start_segment()
@@ -128,9 +133,12 @@ class FrameWriter:
     def sync_if_due(self) -> None:
         """Sync when the mode asks for it."""
         mode, _, group_ms, group_bytes, _ = self.options
-        full = self.unsynced >= group_bytes or (time.monotonic() - self.synced_at) * 1000 >= group_ms
-        if mode == "commit" or (mode == "group" and full):
+        if mode == "commit":
             self._sync_data()
+        elif mode == "group" and (
+            self.unsynced >= group_bytes or (time.monotonic() - self.synced_at) * 1000 >= group_ms
+        ):
+            self._begin_sync()
 
     def sync(self) -> None:
         """Return when all frames and the mark are on the device."""
@@ -244,19 +252,40 @@ class FrameWriter:
             self._put(FrameKind.NAMES, encode_names(0, list(self.names)), self.tick)
 
     def _sync_data(self) -> None:
+        self._begin_sync()
+        self._end_sync()
+
+    def _begin_sync(self) -> None:
+        """Begin to bring all that is written to the device, the mark first; there is one sync at a time."""
+        self._end_sync()
         if self.durable == self.sequence:
             return
-        self._sync_mark()
-        # Never tried again: after an error the kernel may call the lost pages clean, and the next sync would succeed.
-        self._try(lambda: self.storage.sync(self.segment), "could not be synced, so its last commits may be lost")
-        self.syncs += 1
-        self.durable, self.unsynced, self.synced_at = self.sequence, 0, time.monotonic()
-        self._mark()
+        names = [self.segment] if self.mark_synced else [MARK, self.segment]
+        self._in_flight = self._written(), self._try(lambda: self.storage.begin_sync(*names), _NOT_SYNCED)
+        self.unsynced, self.synced_at = 0, time.monotonic()
+        if self._in_flight[1] is None:
+            self._end_sync()
 
-    def _mark(self) -> None:
+    def _end_sync(self) -> None:
+        """Wait for the sync that goes on, if there is one, and mark what it has made durable."""
+        if self._in_flight is None:
+            return
+        mark, wait = self._in_flight
+        if wait is not None:
+            # Never tried again: after an error the kernel may call lost pages clean, and the next sync would succeed.
+            self._try(wait, _NOT_SYNCED)
+        self._in_flight, self.mark_synced = None, True
+        self.syncs += 1
+        self.durable = mark.sequence
+        self._mark(mark)
+
+    def _written(self) -> Mark:
+        """What a mark says once all that is written is on the device."""
+        return Mark(self.sequence, segment_start(self.segment), self.end, self.boot)
+
+    def _mark(self, mark: Mark) -> None:
         """Say what is durable. The mark itself becomes so before the next sync, so it lags by one at most."""
         slot = 1 - self.slot
-        mark = Mark(self.durable, segment_start(self.segment), self.end, self.boot)
         self.mark_synced = False
         self._try(lambda: write_mark(self.storage, mark, self.run.salt, slot), "could not write its mark")
         self.slot = slot  # not before: the slot that is whole must not be the next one to be written
@@ -266,9 +295,9 @@ class FrameWriter:
             self._try(lambda: self.storage.sync(MARK), "could not sync its mark")
             self.mark_synced = True
 
-    def _try(self, action: Callable[[], None], what: str) -> None:
+    def _try(self, action: Callable[[], _T], what: str) -> _T:
         try:
-            action()
+            return action()
         except OSError as why:
             self._fail(what, why)
 
