@@ -114,7 +114,7 @@ class Session:
         self._log.sync()
         if self._checkpointer is None:
             found = newest_checkpoint(self._log.place).checkpoint
-            self._checkpointer = BackgroundCheckpointer(self._log.place, base=found and found.info)
+            self._checkpointer = BackgroundCheckpointer(self._log.place, base=found.info if found else None)
         self._checkpointer.submit(self._snapshot())
         self._checkpointed_at = self._log.bytes_written
         return self._checkpointer

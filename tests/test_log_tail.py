@@ -69,10 +69,10 @@ print(log.sequence)
 
 def test_another_process_is_followed_across_segments_and_restarts(run_dir):
     TransactionLog.create(run_dir, page_words=16, capacity=8, fingerprint={}).close()
-    frames = follow(run_dir, start=0, poll=0.002)
-    seen = [next(frames)]
     piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", WRITER, str(run_dir)], **piped) as writer:
+        frames = follow(run_dir, start=0, poll=0.002, stop=lambda: writer.poll() is not None)
+        seen = [next(frames)]
         while sum(frame.kind == FrameKind.CHANGES for frame in seen) < 450:
             seen.append(next(frames))
         last = int(writer.communicate("\n")[0])

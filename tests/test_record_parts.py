@@ -20,7 +20,7 @@ from mmsb_jax.page._record_xs import Inputs
 from mmsb_jax.page._strip import Strip
 from mmsb_jax.physical import Paging
 
-picks_of = jax.jit(lambda flags, nth: (Picks.of(flags).ids(nth), Picks.of(flags).count))
+picks_of = jax.jit(lambda flags, nth: (Picks.of(flags).ids(nth), Picks.of(flags).total))
 distinct_jit = jax.jit(distinct)
 
 

@@ -57,8 +57,13 @@ class About:
                 ids = np.arange(first, last, dtype=np.int32) + np.int32(member * self.paging.num_pages)
                 name = of_member + ", ".join(leaf.path for leaf in group)
                 found.append(PageRecord("create", ids, len(ids) * page_bytes, name or "the tree"))
-        description = {"version": _VERSION, "every": self.every, "members": self.members, "whole": self.whole}
-        description["paging"] = self.paging.describe()
+        description = {
+            "version": _VERSION,
+            "every": self.every,
+            "members": self.members,
+            "whole": self.whole,
+            "paging": self.paging.describe(),
+        }
         if not found:  # a tree without a single word still says so
             found = [PageRecord("create", np.zeros(1, np.int32), page_bytes, "the tree")]
         first_record = found[0]
@@ -82,8 +87,13 @@ class About:
     def _of(cls, data: Any) -> "About":
         if not isinstance(data, dict) or data.get("version") != _VERSION:
             raise InvalidArgumentError("this run was recorded by another version of mmsb_jax; its pages are bare words")
-        every, members = data.get("every"), data.get("members")
-        for name, value in (("every", every), ("members", 1 if members is None else members)):
-            if whole_number(value) is None or not 1 <= value < 2**31:
-                raise InvalidArgumentError(f"the run's description says {name}={value!r}; it is a number from 1 on")
-        return cls(Paging.from_description(data.get("paging")), every, members, data.get("whole") is True)
+        members = None if data.get("members") is None else _positive("members", data)
+        paging = Paging.from_description(data.get("paging"))
+        return cls(paging, _positive("every", data), members, data.get("whole") is True)
+
+
+def _positive(name: str, data: dict[str, Any]) -> int:
+    number = whole_number(data.get(name))
+    if number is None or not 1 <= number < 2**31:
+        raise InvalidArgumentError(f"the run's description says {name}={data.get(name)!r}; it is a number from 1 on")
+    return number

@@ -58,6 +58,7 @@ def _batches(
     page = np.concatenate([each.page for each in changes])
     leaf = np.concatenate([catalogue.name_of(c.page, frame.sequence) for frame, c in gathered])
     ticks = [np.full(len(c), frame.tick, np.uint32) if c.tick is None else c.tick for frame, c in gathered]
+    intents = np.array([frame.intent for frame in frames], np.int32)
     columns = [
         pa.array(np.repeat(np.array([frame.sequence for frame in frames], np.uint64), rows)),
         pa.array(np.concatenate(ticks)),
@@ -66,7 +67,7 @@ def _batches(
         pa.DictionaryArray.from_arrays(pa.array(leaf, mask=leaf < 0), leaves),
         _members(page, catalogue),
         pa.DictionaryArray.from_arrays(pa.array(np.concatenate([each.source for each in changes])), names),
-        pa.DictionaryArray.from_arrays(pa.array(np.repeat(np.int32([f.intent for f in frames]), rows)), names),
+        pa.DictionaryArray.from_arrays(pa.array(np.repeat(intents, rows)), names),
         _masks(changes),
         _words(changes),
     ]

@@ -137,6 +137,8 @@ def _touched(program: Program, trails: Sequence[Any]) -> dict[int, Any]:
     touched: dict[int, Any] = {}
     for number, lane in enumerate(program.layout.lanes):
         if lane.how in (How.LISTED, How.FLAGGED):
-            trail = trails[program.sources[lane.number]]
+            source = program.sources[lane.number]
+            assert source is not None, "what a step writes into can only be told of a leaf of the state"
+            trail = trails[source]
             touched[number] = (touched_ids if lane.how is How.LISTED else touched_flags)(lane, trail)
     return touched

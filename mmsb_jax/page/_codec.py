@@ -89,7 +89,7 @@ def _coded(
     data = _COMPRESSORS[number].compress(filtered(column, filters, order), asbytes=True)
     if len(data) > _WORTH * column.nbytes:
         number, filters, data = 0, 0, column.tobytes()
-    return _Coded(name, number, filters, column.nbytes, crc32c(column), data)
+    return _Coded(name, number, filters, column.nbytes, crc32c(column.data), data)
 
 
 def _sample(changes: PageChanges, raw_bytes: int) -> PageChanges:
@@ -157,6 +157,6 @@ def _decoded(
     if len(data) != raw_bytes:
         raise ValueError(f"{what} has {len(data)} bytes, not {raw_bytes}")
     words = unfiltered(np.frombuffer(data, np.uint8), filters, order, shape)
-    if crc32c(words) != crc:  # also where LZ4 gave less than was asked for, and left the rest as it was
+    if crc32c(words.data) != crc:  # also where LZ4 gave less than was asked for, and left the rest as it was
         raise ValueError(f"the checksum of {what} is wrong")
     return words

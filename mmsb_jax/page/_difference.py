@@ -125,10 +125,6 @@ def _compare(
 
 def _text(array: Any, index: tuple[int, ...]) -> str:
     value = array[index] if index or np.shape(array) == () else array
-    if not isinstance(value, np.generic | np.ndarray):  # a typed key
-        return str(value)
-    return np.format_float_positional(value, unique=True) if _is_plain_float(value) else str(value)
-
-
-def _is_plain_float(value: np.generic | np.ndarray) -> bool:
-    return value.dtype in (np.float32, np.float64) and bool(np.isfinite(value)) and 1e-4 <= abs(float(value)) < 1e9
+    if isinstance(value, np.float32 | np.float64) and np.isfinite(value) and 1e-4 <= abs(float(value)) < 1e9:
+        return np.format_float_positional(value, unique=True)
+    return str(value)

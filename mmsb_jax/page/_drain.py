@@ -1,7 +1,7 @@
 """From the rows of a tape, as they lie in memory, to the rows of one commit. Copies only where something must go."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int32, UInt32
@@ -47,7 +47,7 @@ class Rows(NamedTuple):
         """Several, one behind the other."""
         return parts[0] if len(parts) == 1 else cls(*map(np.concatenate, zip(*parts, strict=True)))
 
-    def at(self, chosen: np.ndarray) -> "Rows":
+    def at(self, chosen: Any) -> "Rows":
         """Some of the rows."""
         return Rows(*(column[chosen] for column in self))
 

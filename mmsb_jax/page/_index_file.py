@@ -76,7 +76,7 @@ def encode_block(stretch: Stretch, salt: int) -> list[Buffer] | None:
     for piece in body:
         crc = crc32c(piece, crc)
     sizes = [len(column.ids) for column in columns]
-    head = _Head(level, salt, len(stretch), stretch.first, stretch.offset, *sizes, *about, crc)
+    head = level, salt, len(stretch), stretch.first, stretch.offset, *sizes, *about, crc
     fields = _FIELDS.pack(_MAGIC, FORMAT_VERSION, *head)
     return [fields + _CRC.pack(crc32c(fields)), *body]
 
@@ -145,9 +145,10 @@ def _stretch(head: _Head, body: memoryview, capacity: int) -> Stretch | str:
             return "a block's columns are not as long as it says"
     span = None
     if head.level != _NO_SPAN:
-        pages = np.frombuffer(body, np.uint8, _span_bytes(capacity), at)
-        span = Span(head.span_first, head.level, head.earliest, head.latest, head.kinds, pages)
-    return Stretch(head.offset, headers, *columns, span)
+        bits = np.frombuffer(body, np.uint8, _span_bytes(capacity), at)
+        span = Span(head.span_first, head.level, head.earliest, head.latest, head.kinds, bits)
+    pages, sources = columns
+    return Stretch(head.offset, headers, pages, sources, span)
 
 
 def _span_bytes(capacity: int) -> int:

@@ -123,7 +123,7 @@ class Past:
 
     def _walk(self, first: int, last: int, wanted: Bool[np.ndarray, " ticks"]) -> Iterator[Moment]:
         start = self.at(first)
-        target = Target(*start.pages.shape, start.pages, start.epoch)
+        target = Target(len(start.pages), start.pages.shape[1], start.pages, start.epoch)
 
         def shown(begin: int, end: int) -> Iterator[Moment]:
             for tick in range(begin, min(end, last) + 1):

@@ -23,14 +23,14 @@ class Picks(NamedTuple):
     """32 flags a word."""
     before: Int32[Array, " words"]
     """How many flags are set in the words before."""
-    count: Int32[Array, ""]
+    total: Int32[Array, ""]
     """How many are set in all."""
 
     @classmethod
     def of(cls, flags: Bool[Array, " n"]) -> "Picks":
         """
         >>> picks = Picks.of(jnp.arange(100) % 7 == 3)
-        >>> picks.ids(jnp.array([0, 1, 13])).tolist(), int(picks.count)
+        >>> picks.ids(jnp.array([0, 1, 13])).tolist(), int(picks.total)
         ([3, 10, 94], 14)
         """
         padded = jnp.pad(flags, (0, -len(flags) % (_WORD * _GROUP)))
@@ -43,11 +43,11 @@ class Picks(NamedTuple):
 
     def ids(self, nth: Int32[Array, " k"]) -> Int32[Array, " k"]:
         """The id of the n-th set flag, from 0; that of another flag where there is no such, or 0."""
-        nth = jnp.clip(nth, 0, jnp.maximum(self.count - 1, 0))
+        nth = jnp.clip(nth, 0, jnp.maximum(self.total - 1, 0))
         word = jnp.searchsorted(self.before, nth, side="right", method="scan_unrolled").astype(jnp.int32) - 1
         bits = self.bits.at[word].get(mode="promise_in_bounds")
         rank = nth - self.before.at[word].get(mode="promise_in_bounds")
-        return jnp.where(self.count > 0, word * _WORD + _nth_bit(bits, rank), 0)
+        return jnp.where(self.total > 0, word * _WORD + _nth_bit(bits, rank), 0)
 
 
 def _nth_bit(bits: UInt32[Array, " k"], rank: Int32[Array, " k"]) -> Int32[Array, " k"]:

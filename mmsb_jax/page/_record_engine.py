@@ -109,7 +109,8 @@ class Engine:
         words, head = self._spare.pop()
         since, until = (0, _FAR) if window is None else (window.since, window.until)
         at = time.monotonic()  # not later: a short chunk is computed before the call comes back
-        bounds = Bounds(*map(jnp.int32, (steps, every, last, since, until)), jnp.bool_(digest))
+        numbers = map(jnp.int32, (steps, every, last, since, until))
+        bounds = Bounds._make((*numbers, jnp.bool_(digest)))
         loop = self.loop._replace(tape=replace(self.loop.tape, words=words, head=head))
         inputs = [] if window is None else window.leaves
         self.loop, report = run_chunk(self.program, loop, self._consts, inputs, bounds)

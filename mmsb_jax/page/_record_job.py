@@ -50,7 +50,10 @@ class Job:
         self.inputs = None if xs is None else Inputs(xs, steps, every)
         self._traced, self._values = traced_step(step, init, None if self.inputs is None else self.inputs.step)
         state, out = self._traced.state, self._traced.out
-        self._select, part = (None, state) if select is None else traced_select(select, state)
+        self._select: Any = None
+        part = state
+        if select is not None:
+            self._select, part = traced_select(select, state)
         if select is not None and not part.leaves:
             raise InvalidArgumentError("got select=…, which selects nothing that is data; return arrays of the state")
         tree = part.unflatten(list(map(struct_of, part.leaves)))

@@ -144,6 +144,7 @@ class Recording:
         """Commit what a chunk of steps changed."""
         changes = rows.changes(self._source)
         self.log.append_changes(tick, changes, digest=digest)
+        assert changes.tick is not None, "rows say which step changed them"
         self._epoch[changes.page] = changes.tick
 
     def keyframe_due(self) -> bool:

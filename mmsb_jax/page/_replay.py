@@ -107,10 +107,10 @@ def _replayed(
     target = Target(scanner.run.capacity, scanner.run.page_words)
     tick, sequence, names, environment = 0, -1, 0, scanner.environment
     if begun is not None:
-        target = Target(*begun.pages.shape, begun.pages, begun.epoch)
+        target = Target(len(begun.pages), begun.pages.shape[1], begun.pages, begun.epoch)
         target.digest, tick, sequence, names = begun.digest, begun.tick, begun.sequence, len(begun.names)
         target.events = _told(begun)
-    for frame, *known in ahead(_frames(scanner), lambda item: len(item[0].body)):
+    for frame, count, found in ahead(_frames(scanner), lambda item: len(item[0].body)):
         if until_tick is not None and frame.tick > until_tick:
             if frame.has_ticks:  # a chunk of steps, of which some may lie before the limit
                 target.take_until(frame, until_tick)
@@ -118,7 +118,7 @@ def _replayed(
             break
         if begun is None or frame.sequence > begun.sequence:
             target.take(frame)
-        tick, sequence, (names, environment) = frame.tick, frame.sequence, known
+        tick, sequence, names, environment = frame.tick, frame.sequence, count, found
         if sequence == until_sequence:
             break  # here, not at the next frame: that one may be the damaged one
     target.flush()

@@ -247,7 +247,7 @@ class Run:
         begin, end = self._timeline.stretch(first, last)
         parts = self._timeline.parts(part, end)
         number = whole_number(part)
-        ids = np.concatenate([each.ids for each in parts]) if number is None else np.int32([number])
+        ids = np.concatenate([each.ids for each in parts]) if number is None else np.array([number], np.int32)
         for frame, changes, names in self._past.rows(ids, begin, end):
             touched = np.any([each.written_by(changes, self._timeline.page_words) for each in parts], axis=0)
             rows = changes if number is not None else changes.take(touched)

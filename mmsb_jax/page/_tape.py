@@ -176,8 +176,8 @@ def _write_open(
         shadow = tape.shadows[layout.shadowed.index(number)]
         flags = (layout.lanes[number].strip.all(flat) != shadow).any(axis=1)
     picks = Picks.of(flags)
-    fits &= (tape.used + picks.count <= layout.rows) & (layout.looped | (picks.count <= layout.block))
-    count = jnp.where(fits, picks.count, 0)
+    fits &= (tape.used + picks.total <= layout.rows) & (layout.looped | (picks.total <= layout.block))
+    count = jnp.where(fits, picks.total, 0)
     nth = jnp.arange(layout.block, dtype=jnp.int32)
 
     def write_block(i: Int32[Array, ""] | int, tape: Tape) -> Tape:
@@ -190,7 +190,7 @@ def _write_open(
         tape = jax.lax.fori_loop(jnp.int32(0), (count + layout.block - 1) // layout.block, write_block, tape)
     else:
         tape = write_block(0, tape)
-    return replace(tape, short=tape.short.at[number].set(~fits)), picks.count
+    return replace(tape, short=tape.short.at[number].set(~fits)), picks.total
 
 
 def _write_rows(

@@ -60,7 +60,7 @@ class Timeline:
     def epochs(self) -> Int64[np.ndarray, " n"]:
         """All epochs that can be asked for, ascending."""
         found = np.arange(-(-self.first // self.every) * self.every, self.last + 1, self.every, dtype=np.int64)
-        return np.unique(np.concatenate([np.int64([self.first, self.last]), found]))
+        return np.unique(np.concatenate([np.array([self.first, self.last], np.int64), found]))
 
     def moment(self, epoch: Any, step: Any, time: Any) -> int:
         """The one epoch that is meant; exactly one of the three is not None."""
