@@ -31,7 +31,7 @@ from mmsb_jax.page import (
     write_checkpoint,
 )
 
-from ._harness import Case, Peer, Program
+from ._harness import Case, OnDisk, Peer, Program
 
 WORDS = 256
 CHANGED = 100  # one page in so many is written between two checkpoints
@@ -70,16 +70,6 @@ class Inputs:
     @property
     def run(self) -> Path:
         return self.folder / "run.mmsb"
-
-
-class OnDisk:
-    """What was written, as an array that is read when it is looked at."""
-
-    def __init__(self, read: Callable[[], np.ndarray]) -> None:
-        self._read = read
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self._read()
 
 
 def _same(ours: Any, theirs: Any) -> None:

@@ -22,7 +22,7 @@ from crc32c import crc32c
 
 from mmsb_jax.page import PageChanges, TransactionLog, log_stats, read_frames, replay_log, select
 
-from ._harness import Case, Peer, Program
+from ._harness import Case, OnDisk, Peer, Program
 
 _DISTINCT = 64  # commits with contents of their own, written again and again
 
@@ -86,16 +86,6 @@ class Commits:
         for changes in self:
             pages[changes.page] = changes.words
         return pages
-
-
-class OnDisk:
-    """What was written, as an array that is read when it is looked at."""
-
-    def __init__(self, read: Callable[[], np.ndarray]) -> None:
-        self._read = read
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self._read()
 
 
 def _append(commits: Commits) -> Program:

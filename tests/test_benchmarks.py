@@ -1,5 +1,6 @@
 """The benchmarks run, in a tiny version, and the harness tells right from wrong."""
 
+import dataclasses
 import importlib
 import json
 from pathlib import Path
@@ -82,6 +83,11 @@ def test_targets_are_marked_and_decide_the_exit_status(monkeypatch: pytest.Monke
     missed = measure(case(Peer("fast", same.prepare, _equal, target=1e9)), quick=False, rounds=1)
     assert not missed.ok
     assert "✗" in table([missed])
+    fast = Peer("fast", same.prepare, _equal, target=1e9)
+    assert measure(case(same, dataclasses.replace(fast, instead=True)), quick=False, rounds=1).ok
+    assert measure(case(fast, dataclasses.replace(same, instead=True)), quick=False, rounds=1).ok
+    assert not measure(case(fast, dataclasses.replace(fast, instead=True)), quick=False, rounds=1).ok
+    assert not measure(case(fast, same, dataclasses.replace(same, instead=True)), quick=False, rounds=1).ok
     slow = case(items=len, unit="things", floor=1e18)
     assert not measure(slow, quick=False, rounds=1).ok
     assert measure(slow, quick=True, rounds=1).ok
