@@ -17,7 +17,7 @@ from ._errors import InvalidArgumentError
 from ._opening import open_session
 from ._pages import Pages
 from .graph import ShadowPageGraph
-from .page import Compacted, DeltaBatch, Frame, Run, SyncMode, open_run, read_frames, replay
+from .page import Compacted, DeltaBatch, Frame, Run, SyncMode, compact, open_run, read_frames, replay
 from .physical import State
 from .propagation import Rule, RuleGraph, WaveReport
 from .utility import BusStats
@@ -300,11 +300,13 @@ class Bus(Pages):
     def compact(self, before: int | Any) -> Compacted:
         """Merge what was logged before a tick, so that the log gets shorter; later moments stay as they are.
 
-        **Raises:** `InvalidArgumentError` for a tick that hasn't been. See `mmsb.page.TransactionLog.compact`.
+        **Raises:** `InvalidArgumentError` for a tick that hasn't been. See `mmsb.page.compact`.
         """
         self._check_open()
         with self._guarded():
-            return self._log.compact(as_whole_number("before", before))
+            if self._checkpointer is not None:
+                self._checkpointer.wait()  # it may stand behind a frame that is to be merged
+            return compact(self._log, as_whole_number("before", before))
 
     def stop(self, checkpoint_path: str | os.PathLike[str] | Any | None = None) -> None:
         """Sync and close the log. Calling it again does nothing.

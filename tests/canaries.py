@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from mmsb_jax import LogFailedError
-from mmsb_jax.page import _checkpoint, _recovery, _scan
-from mmsb_jax.page._scan import LogScanner
-from mmsb_jax.page._writer import FrameWriter
+from mmsb_jax.page.checkpoint import _checkpoint
+from mmsb_jax.page.log import _recovery, _scan
+from mmsb_jax.page.log._scan import LogScanner
+from mmsb_jax.page.log._writer import FrameWriter
 from tests.fault_storage import Buffer, Disk, FaultStorage, Loss
 from tests.operations import schedules
 from tests.strikes import strikes
@@ -201,7 +202,7 @@ CANARIES = {
 }
 
 
-def hunt(canary: Canary, count: int = 100) -> str | None:
+def hunt(canary: Canary, count: int = 250) -> str | None:
     """Return what caught a canary, in so many random schedules or at every step, or None."""
     with ExitStack() as stack:
         if canary.patch is not None:
@@ -210,7 +211,7 @@ def hunt(canary: Canary, count: int = 100) -> str | None:
             lose = Disk.lose_power
             only = lambda disk, loss=canary.loss: lose(disk, loss)  # noqa: E731
             stack.enter_context(mock.patch.object(Disk, "lose_power", only))
-        tried = schedules(range(count if canary.caught else count // 5), canary.storage)
+        tried = schedules(range(count if canary.caught else count // 10), canary.storage)
         if canary.fault is not None:
             tried = strikes(canary.fault, canary.storage)
         return next((f"{title}: {type(error).__name__}: {error}" for title, _, error in tried if error), None)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mmsb_jax.page import EdgeRecords, MemoryStorage, PageChanges, PageRecord, Snapshot, TransactionLog, replay_log
-from mmsb_jax.page._snapshot import no_edges
+from mmsb_jax.page.checkpoint._snapshot import no_edges
 
 WORDS, CAPACITY = 4, 10
 

@@ -9,6 +9,7 @@ Environment variables that change a run:
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import zlib
@@ -31,6 +32,10 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # A cached executable would hide a compile from the zero-recompile tests and carry one run's state into the next.
 jax.config.update("jax_enable_compilation_cache", False)
+
+# A script's background jobs ignore Ctrl-C, and so would their children; there are tests of what it does.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Compiling makes the first example slow and the rest fast, so a deadline or a check of speed means nothing here.
 _COMMON = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mmsb_jax.page import Frame, FrameKind, PageChanges, Replayed, Snapshot
-from mmsb_jax.page._segments import Base
+from mmsb_jax.page.log._segments import Base
 
 ORIGINAL = Base()
 PAGES = 6

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmsb_jax import CorruptLogError, LogCompactedError, LogNotFoundError
+from mmsb_jax import CorruptLogError, LogCompactedError, LogNotFoundError, page
 from mmsb_jax.page import (
     MemoryStorage,
     Snapshot,
@@ -19,9 +19,9 @@ from mmsb_jax.page import (
     select,
     write_checkpoint,
 )
-from mmsb_jax.page._fork import fork as fork_run
-from mmsb_jax.page._past import Past
-from mmsb_jax.page._segments import read_base
+from mmsb_jax.page.history._fork import fork as fork_run
+from mmsb_jax.page.history._past import Past
+from mmsb_jax.page.log._segments import read_base
 from tests.fault_storage import Crash, Disk, FaultStorage
 from tests.log_model import PAGES, SOURCES, Commit
 from tests.world import Outcome, World, outcome
@@ -169,7 +169,7 @@ def checkpoint(world: World) -> None:
 def compact(world: World) -> None:
     before = int(world.chance.integers(0, world.log.tick + 1))
     world.model.cut = max(world.model.cut, before)
-    world.attempt(lambda: world.log.compact(before))
+    world.attempt(lambda: page.compact(world.log, before))
 
 
 @operation(0.5, has_commits)

@@ -4,7 +4,7 @@ import numpy as np
 
 import mmsb_jax as mmsb
 from mmsb_jax.page import PageChanges, TransactionLog
-from mmsb_jax.page._about import About
+from mmsb_jax.page.log._about import About
 
 START = 1_000_000_000  # chunks are committed so many seconds after 1970, and as many more as steps were done
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from mmsb_jax import CorruptCheckpointError
 from mmsb_jax.page import CheckpointCatalog, EdgeRecords, PageRecord, open_checkpoint, write_checkpoint
-from mmsb_jax.page._catalog_file import pack_catalog, parse_catalog
-from mmsb_jax.page._frame import HEADER_BYTES
-from mmsb_jax.page._identity import RunIdentity, read_identity
+from mmsb_jax.page.checkpoint._catalog_file import pack_catalog, parse_catalog
+from mmsb_jax.page.log._frame import HEADER_BYTES
+from mmsb_jax.page.log._identity import RunIdentity, read_identity
 from tests.checkpoint_runs import assert_same, files_of, small_run, with_files
 
 RUN = RunIdentity("0123456789abcdef" * 2, "2026", 4, 100)

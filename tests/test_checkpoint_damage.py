@@ -14,6 +14,7 @@ from mmsb_jax.page import (
     MemoryStorage,
     TransactionLog,
     checkpoints,
+    compact,
     load_newest_checkpoint,
     newest_checkpoint,
     open_checkpoint,
@@ -295,7 +296,7 @@ def test_after_a_compaction_those_behind_it_lead_on():
         infos.append(write_checkpoint(run.place, run.snapshot()))
         snapshots.append(run.snapshot())
     before = files_of(run.place)
-    run.log.compact(before=12)
+    compact(run.log, before=12)
     merged = next(info.sequence for info in infos if info.tick == 11)
     assert checkpoints(run.place) == [info for info in infos if info.sequence > merged]
     storage = with_files(files_of(run.place), **checkpoints_of(before))  # as a crash amid the compaction leaves it

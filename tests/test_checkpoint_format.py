@@ -11,8 +11,8 @@ from crc32c import crc32c
 
 from mmsb_jax import CorruptCheckpointError
 from mmsb_jax.page import MemoryStorage, checkpoints, load_newest_checkpoint, open_checkpoint, write_checkpoint
-from mmsb_jax.page._manifest import parse_manifest
-from mmsb_jax.page._parts import PartShape, part_header
+from mmsb_jax.page.checkpoint._manifest import parse_manifest
+from mmsb_jax.page.checkpoint._parts import PartShape, part_header
 from tests.checkpoint_runs import WORDS, SmallRun, assert_same
 from tests.freeze_checkpoint import FROZEN, PART_BYTES, states
 

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmsb_jax import CorruptCheckpointError
-from mmsb_jax.page import _parts, checkpoints, open_checkpoint, remove_checkpoint, write_checkpoint
+from mmsb_jax.page import checkpoints, open_checkpoint, remove_checkpoint, write_checkpoint
+from mmsb_jax.page.checkpoint import _parts
 from tests.checkpoint_runs import WORDS, SmallRun, assert_same, files_of, small_run
 
 TWO_PAGES = 8 * WORDS

@@ -196,7 +196,7 @@ def test_a_wrong_command(arguments, capsys):
         (["diff", "one", "2"], "got 'one' for an epoch"),
         (["blame"], "nothing in this run is called ''"),
         (["log", "--leaf", "c"], "nothing in this run is called 'c'"),
-        (["compact", "--before", 99], "below 5"),
+        (["compact", "--before", 99], "at most 4"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )

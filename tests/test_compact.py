@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mmsb_jax as mmsb
-from mmsb_jax import CorruptLogError, InvalidArgumentError, LogFailedError
+from mmsb_jax import CorruptLogError, InvalidArgumentError, LogFailedError, page
 from mmsb_jax.page import (
     EdgeRecords,
     MemoryStorage,
@@ -16,8 +16,8 @@ from mmsb_jax.page import (
     read_frames,
     replay_log,
 )
-from mmsb_jax.page._alive import edges_alive, records_alive
-from mmsb_jax.page._segments import BASE
+from mmsb_jax.page.history._alive import edges_alive, records_alive
+from mmsb_jax.page.log._segments import BASE
 
 CAPACITY, WORDS = 6, 3
 I32, U32 = np.int32, np.uint32
@@ -70,7 +70,7 @@ def copy_of(storage):
 
 def compact(storage, before):
     with TransactionLog.open(storage, fingerprint={}) as log:
-        return log.compact(before)
+        return page.compact(log, before)
 
 
 @settings(max_examples=40)
@@ -119,8 +119,8 @@ def test_a_moment_that_is_not_there():
     last = replay_log(storage).tick
     with TransactionLog.open(storage, fingerprint={}) as log:
         for before in (-1, last + 1):
-            with pytest.raises(InvalidArgumentError, match="before is"):
-                log.compact(before)
+            with pytest.raises(InvalidArgumentError, match="got before="):
+                page.compact(log, before)
 
 
 class Stops(MemoryStorage):
@@ -166,7 +166,7 @@ def test_a_crash_at_any_point_leaves_the_old_log_or_the_new():
         log = TransactionLog.open(storage, fingerprint={})
         storage.left = stop
         try:
-            log.compact(last - 2)
+            page.compact(log, last - 2)
             break
         except LogFailedError:
             storage.left = 10**9

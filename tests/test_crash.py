@@ -34,16 +34,16 @@ exec(CONTENT)
 SERVER = """
 import os, sys, types
 root, acknowledge = sys.argv[1], int(sys.argv[2])
-for name in ("mmsb_jax", "mmsb_jax.page"):
+for name in ("mmsb_jax", "mmsb_jax.page", "mmsb_jax.page.log"):
     package = types.ModuleType(name)
     package.__path__ = [os.path.join(root, *name.split("."))]
     sys.modules[name] = package
 sys.path.insert(0, root)
 import numpy as np
-from mmsb_jax.page._changes import PageChanges
-from mmsb_jax.page._identity import RUN_FILE
-from mmsb_jax.page._log import TransactionLog
-from mmsb_jax.page._memory_storage import MemoryStorage
+from mmsb_jax.page.log._changes import PageChanges
+from mmsb_jax.page.log._identity import RUN_FILE
+from mmsb_jax.page.log._log import TransactionLog
+from mmsb_jax.page.log._memory_storage import MemoryStorage
 exec(sys.argv[3])
 assert "jax" not in sys.modules
 

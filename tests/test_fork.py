@@ -9,7 +9,7 @@ import pytest
 import mmsb_jax as mmsb
 from mmsb_jax import CorruptLogError, InvalidArgumentError, InvalidTypeError
 from mmsb_jax.page import PageChanges, TransactionLog, replay_log
-from mmsb_jax.page._parent import PARENT_FILE
+from mmsb_jax.page.history._parent import PARENT_FILE
 from tests.recordings import START, write_recording
 
 STEPS = 9

@@ -5,7 +5,7 @@ import pytest
 
 import mmsb_jax as mmsb
 from mmsb_jax import InvalidArgumentError
-from mmsb_jax.page import TransactionLog
+from mmsb_jax.page import TransactionLog, compact
 from tests.test_fork import forked, go_on, same  # noqa: F401
 
 AT = 5
@@ -14,7 +14,7 @@ AT = 5
 def compacted(fork, before):
     go_on(fork, [6, 7, 8])
     with TransactionLog.open(fork.path, fingerprint={}) as log:
-        log.compact(before)
+        compact(log, before)
     return mmsb.open_run(fork.path)
 
 

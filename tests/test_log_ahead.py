@@ -7,8 +7,8 @@ import pytest
 
 from mmsb_jax import CorruptLogError
 from mmsb_jax.page import MemoryStorage, PageChanges, TransactionLog, replay_log
-from mmsb_jax.page import _ahead as ahead_
-from mmsb_jax.page._ahead import ahead
+from mmsb_jax.page.log import _ahead as ahead_
+from mmsb_jax.page.log._ahead import ahead
 
 
 @pytest.fixture(params=[(0, 1), (3, 2), (5, 100)])

@@ -10,8 +10,8 @@ import pytest
 
 from mmsb_jax import PageNotFoundError
 from mmsb_jax.page import MemoryStorage, PageChanges, PageRecord, TransactionLog, select
-from mmsb_jax.page import _arrow as arrow
-from mmsb_jax.page._about import About
+from mmsb_jax.page.log._about import About
+from mmsb_jax.page.query import _arrow as arrow
 from mmsb_jax.physical import Paging
 from tests.log_runs import I32, U32, all_rows, random_log
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from mmsb_jax import CorruptLogError, InvalidArgumentError
 from mmsb_jax.page import MemoryStorage, PageChanges, TransactionLog, read_frames, replay_log, schema_of
-from mmsb_jax.page import _codec as codecs
-from mmsb_jax.page import _codec_filters as filters_
-from mmsb_jax.page._codec_filters import FILTERS, by_place, filtered, unfiltered
+from mmsb_jax.page.log import _codec as codecs
+from mmsb_jax.page.log import _codec_filters as filters_
+from mmsb_jax.page.log._codec_filters import FILTERS, by_place, filtered, unfiltered
 
 U32, I32 = np.uint32, np.int32
 PAGES = 9

@@ -5,9 +5,9 @@ import pytest
 
 from mmsb_jax import CorruptLogError, LogNotFoundError
 from mmsb_jax.page import EdgeRecords, MemoryStorage, PageChanges, PageRecord, TransactionLog, read_frames, replay_log
-from mmsb_jax.page._frame import MAGIC
-from mmsb_jax.page._identity import MARK, RUN_FILE
-from mmsb_jax.page._segments import segment_name
+from mmsb_jax.page.log._frame import MAGIC
+from mmsb_jax.page.log._identity import MARK, RUN_FILE
+from mmsb_jax.page.log._segments import segment_name
 
 FIRST = segment_name(0)
 
@@ -204,7 +204,7 @@ def test_a_later_frame_is_found_across_window_borders(monkeypatch):
     files = stale_mark(3)
     ends = ends_of(with_files(files))
     for window in (64, 65, 100, 1 << 20):
-        monkeypatch.setattr("mmsb_jax.page._scan.WINDOW", window)
+        monkeypatch.setattr("mmsb_jax.page.log._scan.WINDOW", window)
         storage = with_files(files)
         storage.files[FIRST][ends[2]] ^= 1
         with pytest.raises(CorruptLogError, match="yet frame 4 follows"):

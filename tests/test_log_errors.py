@@ -25,9 +25,9 @@ from mmsb_jax.page import (
     read_frames,
     replay_log,
 )
-from mmsb_jax.page._changes import encode_changes, require
-from mmsb_jax.page._identity import MARK, RUN_FILE
-from mmsb_jax.page._segments import segment_name
+from mmsb_jax.page.log._changes import encode_changes, require
+from mmsb_jax.page.log._identity import MARK, RUN_FILE
+from mmsb_jax.page.log._segments import segment_name
 
 I32, U32 = np.int32, np.uint32
 ONE = np.array([1], I32)
@@ -187,7 +187,7 @@ def test_bad_options_are_refused(run_dir, message):
 
 def test_an_unknown_sync_mode_is_refused_without_the_hook():
     code = (
-        "from mmsb_jax.page._writer import WriterOptions\n"
+        "from mmsb_jax.page.log._writer import WriterOptions\n"
         "from mmsb_jax import InvalidArgumentError\n"
         "try: WriterOptions('always', 1, 1.0, 1).check()\n"
         "except InvalidArgumentError as why: print(why)"

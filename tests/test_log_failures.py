@@ -10,9 +10,9 @@ import pytest
 
 from mmsb_jax import LogFailedError
 from mmsb_jax.page import MemoryStorage, PageChanges, TransactionLog, read_frames, replay_log
-from mmsb_jax.page._frame import HEADER_BYTES
-from mmsb_jax.page._identity import MARK
-from mmsb_jax.page._segments import segment_name
+from mmsb_jax.page.log._frame import HEADER_BYTES
+from mmsb_jax.page.log._identity import MARK
+from mmsb_jax.page.log._segments import segment_name
 
 
 def create(place, **options):

@@ -11,8 +11,8 @@ import pytest
 from crc32c import crc32c
 
 from mmsb_jax.page import FrameKind, PageChanges, TransactionLog, read_frames, replay_log, schema_of
-from mmsb_jax.page._codec_filters import DIFFERENCES, TRANSPOSED
-from mmsb_jax.page._frame import CODED, DIGEST, FORMAT_VERSION, HEADER_BYTES, MASKED, TICKS, parse_header
+from mmsb_jax.page.log._codec_filters import DIFFERENCES, TRANSPOSED
+from mmsb_jax.page.log._frame import CODED, DIGEST, FORMAT_VERSION, HEADER_BYTES, MASKED, TICKS, parse_header
 
 FORMAT = (Path(__file__).parent.parent / "docs" / "format.md").read_text()
 

@@ -22,9 +22,9 @@ from mmsb_jax.page import (
     replay_log,
     schema_of,
 )
-from mmsb_jax.page._frame import FORMAT_VERSION, MASKED, pack_header
-from mmsb_jax.page._identity import RUN_FILE
-from mmsb_jax.page._segments import segment_name
+from mmsb_jax.page.log._frame import FORMAT_VERSION, MASKED, pack_header
+from mmsb_jax.page.log._identity import RUN_FILE
+from mmsb_jax.page.log._segments import segment_name
 
 FIRST = segment_name(0)
 I32, U32 = np.int32, np.uint32

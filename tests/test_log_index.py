@@ -8,12 +8,13 @@ from crc32c import crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsb_jax.page import MemoryStorage, TransactionLog, _index_file, select
-from mmsb_jax.page._identity import read_identity
-from mmsb_jax.page._index import Column
-from mmsb_jax.page._index_file import index_name, read_blocks
-from mmsb_jax.page._index_writer import scan_stretch
-from mmsb_jax.page._segments import segment_start, segments
+from mmsb_jax.page import MemoryStorage, TransactionLog, select
+from mmsb_jax.page.log import _index_file
+from mmsb_jax.page.log._identity import read_identity
+from mmsb_jax.page.log._index import Column
+from mmsb_jax.page.log._index_file import index_name, read_blocks
+from mmsb_jax.page.log._index_writer import scan_stretch
+from mmsb_jax.page.log._segments import segment_start, segments
 from tests.log_runs import CAPACITY, all_rows, random_log, rows_of, write
 
 I32, U32 = np.int32, np.uint32

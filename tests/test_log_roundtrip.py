@@ -16,8 +16,8 @@ from mmsb_jax.page import (
     read_frames,
     replay_log,
 )
-from mmsb_jax.page._fingerprint import environment_fingerprint
-from mmsb_jax.page._identity import MARK, Mark, read_mark, write_mark
+from mmsb_jax.page.log._fingerprint import environment_fingerprint
+from mmsb_jax.page.log._identity import MARK, Mark, read_mark, write_mark
 
 FINGERPRINT = {"jax": "1.2.3"}
 CAPACITY = 6
@@ -195,7 +195,7 @@ def test_replay_in_chunks_is_replay_at_once(rng, monkeypatch, chunk_bits):
         for tick in range(20):
             log.append_changes(tick, random_rows(rng, 5, 33)[3])
     whole = replay_log(storage)
-    monkeypatch.setattr("mmsb_jax.page._target._CHUNK_BITS", chunk_bits)
+    monkeypatch.setattr("mmsb_jax.page.history._target._CHUNK_BITS", chunk_bits)
     chunked = replay_log(storage)
     assert same_arrays((whole.pages, whole.epoch), (chunked.pages, chunked.epoch))
 

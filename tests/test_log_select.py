@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mmsb_jax import InvalidArgumentError, InvalidTypeError, PageNotFoundError
 from mmsb_jax.page import FrameKind, MemoryStorage, TransactionLog, read_frames, select
-from mmsb_jax.page._reader import LogReader
+from mmsb_jax.page.query._reader import LogReader
 from tests.log_runs import CAPACITY, I32, INTENTS, SOURCES, WORDS, all_rows, random_log, random_rows, rows_of, write
 
 bounds = st.tuples(st.none() | st.integers(-2, 120), st.none() | st.integers(-2, 120))

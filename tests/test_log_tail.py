@@ -8,7 +8,7 @@ import pytest
 
 from mmsb_jax import CorruptLogError, InvalidArgumentError, LogNotFoundError
 from mmsb_jax.page import FrameKind, MemoryStorage, TransactionLog, follow, read_frames
-from mmsb_jax.page._identity import MARK, RUN_FILE, Mark, read_identity, write_mark
+from mmsb_jax.page.log._identity import MARK, RUN_FILE, Mark, read_identity, write_mark
 from tests.log_runs import CAPACITY, WORDS, random_log, write
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mmsb_jax import CorruptLogError, InvalidArgumentError, InvalidDeltaError
 from mmsb_jax.page import MemoryStorage, PageChanges, TransactionLog, read_frames, replay_log, schema_of
-from mmsb_jax.page._frame import TICKS, pack_header
+from mmsb_jax.page.log._frame import TICKS, pack_header
 
 CAPACITY, WORDS = 6, 5
 U32, I32 = np.uint32, np.int32

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import mmsb_jax as mmsb
-from mmsb_jax.page import MemoryStorage, _record_plan
-from mmsb_jax.page._lanes import How
-from mmsb_jax.page._record_job import Job
+from mmsb_jax.page import MemoryStorage
+from mmsb_jax.page.recorder import _plan
+from mmsb_jax.page.recorder._job import Job
+from mmsb_jax.page.recorder._lanes import How
 from tests.recorded import changes_of, check_log, rich_state, rich_step, same, states_of
 
 PAGE = 64  # bytes
@@ -25,8 +26,8 @@ def record(step: Any, init: Any, steps: int, place: Any = None, **options: Any) 
 @pytest.fixture
 def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many chunks, and changes that don't fit."""
-    monkeypatch.setattr(_record_plan, "_LEAST_BYTES", 1 << 13)
-    monkeypatch.setattr(_record_plan, "_SOME_STATES", 0)
+    monkeypatch.setattr(_plan, "_LEAST_BYTES", 1 << 13)
+    monkeypatch.setattr(_plan, "_SOME_STATES", 0)
 
 
 @pytest.fixture
@@ -36,9 +37,9 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[frozenset[int]]:
 
     def noted(*args: Any, **options: Any) -> Any:
         found.append(options["whole"])
-        return _record_plan.planned(*args, **options)
+        return _plan.planned(*args, **options)
 
-    monkeypatch.setattr("mmsb_jax.page._record_job.planned", noted)
+    monkeypatch.setattr("mmsb_jax.page.recorder._job.planned", noted)
     return found
 
 
@@ -86,11 +87,6 @@ def dense(x: jax.Array) -> jax.Array:
 
 
 def test_a_leaf_that_changes_throughout_is_recorded_as_a_whole(plans):
-    plans: list[frozenset[int]] = []
-    planned = _record_plan.planned
-    monkeypatch.setattr(
-        "mmsb_jax.page._record_job.planned", lambda *a, **k: plans.append(k["whole"]) or planned(*a, **k)
-    )
     storage, init = MemoryStorage(), jnp.arange(640, dtype=jnp.float32)
     run = record(dense, init, 40, storage)
     assert plans == [frozenset(), frozenset({0})]
@@ -108,11 +104,6 @@ def calm(s: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
 
 
 def test_a_leaf_that_calms_down_is_compared_again(plans, small_buffers):
-    plans: list[frozenset[int]] = []
-    planned = _record_plan.planned
-    monkeypatch.setattr(
-        "mmsb_jax.page._record_job.planned", lambda *a, **k: plans.append(k["whole"]) or planned(*a, **k)
-    )
     storage = MemoryStorage()
     run = record(calm, (0, jnp.zeros(640)), 60, storage)
     assert plans == [frozenset(), frozenset({1}), frozenset()]
@@ -128,10 +119,10 @@ def bursts(s: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
 
 @pytest.mark.parametrize("max_changed", [None, 4])
 def test_what_does_not_fit_is_in_the_log_all_the_same(max_changed, monkeypatch):
-    monkeypatch.setattr(_record_plan, "_LEAST_BYTES", 50 * 76)
-    monkeypatch.setattr(_record_plan, "_SOME_STATES", 0)
+    monkeypatch.setattr(_plan, "_LEAST_BYTES", 50 * 76)
+    monkeypatch.setattr(_plan, "_SOME_STATES", 0)
     settled = []
-    from mmsb_jax.page._record_engine import Engine
+    from mmsb_jax.page.recorder._engine import Engine
 
     settle = Engine.settle
     monkeypatch.setattr(Engine, "settle", lambda self, *args: settled.append(args[1]) or settle(self, *args))
@@ -145,7 +136,7 @@ def test_what_does_not_fit_is_in_the_log_all_the_same(max_changed, monkeypatch):
 
 
 def test_inputs_and_outputs(monkeypatch):
-    monkeypatch.setattr("mmsb_jax.page._record_xs._WINDOW_STEPS", 8)
+    monkeypatch.setattr("mmsb_jax.page.recorder._xs._WINDOW_STEPS", 8)
     xs = {"push": np.arange(30, dtype=np.float32), "at": np.arange(30) % 5}
 
     def step(x, inputs):

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 import mmsb_jax as mmsb
-from mmsb_jax.page import FrameKind, MemoryStorage, TransactionLog, _record_plan, read_frames, replay_log
-from mmsb_jax.page._about import About
-from mmsb_jax.page._chunk import run_chunk
+from mmsb_jax.page import FrameKind, MemoryStorage, TransactionLog, read_frames, replay_log
+from mmsb_jax.page.log._about import About
+from mmsb_jax.page.recorder import _plan
+from mmsb_jax.page.recorder._chunk import run_chunk
 from mmsb_jax.physical import Paging
 from tests.recorded import check_log, same
 
@@ -25,8 +26,8 @@ PAGE = 64
 
 @pytest.fixture(autouse=True)
 def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_record_plan, "_LEAST_BYTES", 1 << 13)
-    monkeypatch.setattr(_record_plan, "_SOME_STATES", 0)
+    monkeypatch.setattr(_plan, "_LEAST_BYTES", 1 << 13)
+    monkeypatch.setattr(_plan, "_SOME_STATES", 0)
 
 
 def drift(s: dict[str, Any], x: Any) -> tuple[dict[str, Any], Any]:
@@ -252,7 +253,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(unbroken):
             signal.raise_signal(signal.SIGINT)
         return XS[start:stop]
 
-    import mmsb_jax.page._record_xs as module
+    import mmsb_jax.page.recorder._xs as module
 
     before, module._WINDOW_STEPS = module._WINDOW_STEPS, 8
     try:

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 
 import mmsb_jax as mmsb
-from mmsb_jax.page._drain import Rows, packed
-from mmsb_jax.page._picks import Picks, distinct
-from mmsb_jax.page._record_meter import Meter
-from mmsb_jax.page._record_pace import Pace
-from mmsb_jax.page._record_signals import held_signals
-from mmsb_jax.page._record_xs import Inputs
-from mmsb_jax.page._strip import Strip
+from mmsb_jax.page.recorder._drain import Rows, packed
+from mmsb_jax.page.recorder._meter import Meter
+from mmsb_jax.page.recorder._pace import Pace
+from mmsb_jax.page.recorder._picks import Picks, distinct
+from mmsb_jax.page.recorder._signals import held_signals
+from mmsb_jax.page.recorder._strip import Strip
+from mmsb_jax.page.recorder._xs import Inputs
 from mmsb_jax.physical import Paging
 
 picks_of = jax.jit(lambda flags, nth: (Picks.of(flags).ids(nth), Picks.of(flags).total))
@@ -111,7 +111,7 @@ def sources(steps):
 @pytest.mark.parametrize("nth", range(3))
 @pytest.mark.parametrize("every", [1, 4])
 def test_windows_hold_the_inputs_of_their_steps(nth, every, monkeypatch):
-    monkeypatch.setattr("mmsb_jax.page._record_xs._WINDOW_STEPS", 10)
+    monkeypatch.setattr("mmsb_jax.page.recorder._xs._WINDOW_STEPS", 10)
     inputs, xs = Inputs(list(sources(45))[nth], 45, every), some_inputs(45)
     assert jax.tree.map(lambda leaf: leaf.shape, inputs.step, is_leaf=lambda x: hasattr(x, "shape")) == {
         "a": (2,),
@@ -210,3 +210,13 @@ def test_a_signal_is_noted_and_then_acted_on():
         signal.signal(signal.SIGTERM, before)
     with pytest.raises(KeyboardInterrupt), held_signals():
         signal.raise_signal(signal.SIGINT)
+
+
+def test_an_ignored_signal_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with held_signals() as interruption:
+            signal.raise_signal(signal.SIGINT)
+            assert interruption.signal is None
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -9,11 +9,12 @@ import pytest
 from jax import lax
 
 import mmsb_jax as mmsb
-from mmsb_jax.page import MemoryStorage, _record_plan
-from mmsb_jax.page._chunk import Bounds, begun, run_chunk
-from mmsb_jax.page._record_engine import Engine
-from mmsb_jax.page._record_job import Job
-from mmsb_jax.page._recording import Recording
+from mmsb_jax.page import MemoryStorage
+from mmsb_jax.page.recorder import _plan
+from mmsb_jax.page.recorder._chunk import Bounds, begun, run_chunk
+from mmsb_jax.page.recorder._engine import Engine
+from mmsb_jax.page.recorder._job import Job
+from mmsb_jax.page.recorder._recording import Recording
 from tests.recorded import changes_of, check_log, same
 
 PAGE = 64
@@ -187,7 +188,7 @@ def test_memory_is_the_state_and_what_is_declared(function, temporary):
     declared = size(loop)  # the state, its shadow, the rows
     scratch = size(loop.tape.owners) + 100
     assert size(loop.tape.shadows) == BIG
-    assert size((loop.tape.words, loop.tape.head)) <= 1.3 * max(_record_plan._LEAST_BYTES, 8 * BIG)
+    assert size((loop.tape.words, loop.tape.head)) <= 1.3 * max(_plan._LEAST_BYTES, 8 * BIG)
     assert memory.alias_size_in_bytes >= declared - scratch, "what is donated comes back in the same place"
     assert memory.argument_size_in_bytes < declared + 100
     assert memory.output_size_in_bytes < declared + 1000
@@ -220,7 +221,7 @@ def test_a_chunk_is_asked_for_before_the_one_before_it_is_logged(monkeypatch):
     ask, append = Engine.ask, Recording.append
     monkeypatch.setattr(Engine, "ask", lambda self, *a, **k: told.append("ask") or ask(self, *a, **k))
     monkeypatch.setattr(Recording, "append", lambda self, *a, **k: told.append("log") or append(self, *a, **k))
-    monkeypatch.setattr("mmsb_jax.page._record_pace._FASTER", 1)
+    monkeypatch.setattr("mmsb_jax.page.recorder._pace._FASTER", 1)
     mmsb.record(scatter, (jnp.int32(0), jnp.zeros(BIG // 4)), 6, path=MemoryStorage())
     assert told == ["ask", "ask", *["log", "ask"] * 4, "log", "log"]
 
@@ -235,6 +236,6 @@ def test_buffers_go_round(monkeypatch):
         return flight
 
     monkeypatch.setattr(Engine, "ask", noted)
-    monkeypatch.setattr("mmsb_jax.page._record_pace._FASTER", 1)
+    monkeypatch.setattr("mmsb_jax.page.recorder._pace._FASTER", 1)
     mmsb.record(scatter, (jnp.int32(0), jnp.zeros(BIG // 4)), 9, path=MemoryStorage())
     assert len(places) == 2

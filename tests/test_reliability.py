@@ -21,13 +21,14 @@ from mmsb_jax.page import (
     PageChanges,
     Snapshot,
     TransactionLog,
+    compact,
     read_frames,
     replay_log,
     select,
     write_checkpoint,
 )
-from mmsb_jax.page._identity import MARK, RUN_FILE, read_mark
-from mmsb_jax.page._segments import segment_name, segments
+from mmsb_jax.page.log._identity import MARK, RUN_FILE, read_mark
+from mmsb_jax.page.log._segments import segment_name, segments
 from tests.fault_storage import Crash, Disk, FaultStorage, Loss
 from tests.soak import again
 
@@ -199,7 +200,7 @@ def test_a_log_with_commits_that_lost_its_identity_is_not_begun_anew():
 
 def test_a_lock_that_can_not_vouch_for_names_is_let_go(run_dir, monkeypatch):
     create(run_dir).close()
-    monkeypatch.setattr("mmsb_jax.page._storage._sync_folder", lambda folder: os.fsync(10**6))
+    monkeypatch.setattr("mmsb_jax.page.log._storage._sync_folder", lambda folder: os.fsync(10**6))
     with pytest.raises(LogFailedError, match="can't be opened"):
         reopen(run_dir)
     monkeypatch.undo()
@@ -239,7 +240,7 @@ def test_a_segment_that_could_not_be_begun_is_not_in_the_way_of_the_one_before(w
     log.append_changes(1, changes(1))
     storage.why = why
     with pytest.raises((LogFailedError, KeyboardInterrupt)):
-        log.compact(1)
+        compact(log, 1)
     storage.why = None
     log.append_changes(2, changes(2))
     log.close()
@@ -266,7 +267,7 @@ def test_a_reader_goes_on_in_a_log_that_is_compacted_behind_it(run_dir, disk, pl
         readers = {given: read_frames(place) for given in (0, 15, 40)}
         read = {given: list(islice(reader, given)) for given, reader in readers.items()}
         assert read[15][-1].tick < 9 < 11 < read[40][-1].tick
-        assert log.compact(11).first == 10
+        assert compact(log, 11).first == 10
         for given, reader in readers.items():
             if given == 15:
                 with pytest.raises(LogCompactedError, match=r"were merged\. Begin again"):
@@ -287,7 +288,7 @@ def test_a_replay_during_a_compaction_gives_the_same(disk):
 
         def read_and_compact(*where):
             if next(steps) == 9:
-                log.compact(15)
+                compact(log, 15)
             return read(*where)
 
         reader.read = read_and_compact
@@ -304,6 +305,6 @@ def test_a_log_can_be_compacted_again_and_again(run_dir, disk, place):
         for last in (10, 20, 30):
             for tick in range(log.tick + 1, last + 1):
                 log.append_changes(tick, changes(tick))
-            assert log.compact(last - 3).first == last - 4
+            assert compact(log, last - 3).first == last - 4
             frames = [frame for frame in read_frames(place) if frame.kind == FrameKind.CHANGES]
             assert [frame.tick for frame in frames][-4:] == list(range(last - 3, last + 1))

@@ -14,7 +14,7 @@ from mmsb_jax.page import (
     verify,
     write_checkpoint,
 )
-from mmsb_jax.page._frame import pack_header
+from mmsb_jax.page.log._frame import pack_header
 from tests.recordings import write_recording
 
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from jax import lax
 
-from mmsb_jax.page import _touch
-from mmsb_jax.page._touch import Runs, Where, flags_of, ids_of
-from mmsb_jax.page._writeset import Trail, follow
+from mmsb_jax.page.recorder import _touch
+from mmsb_jax.page.recorder._touch import Runs, Where, flags_of, ids_of
+from mmsb_jax.page.recorder._writeset import Trail, follow
 
 SHAPES = ((40,), (13, 8), (4, 6, 5), (2, 3, 4, 5), (64, 1), (1, 30))
 DTYPES = ("float32", "int8", "uint16")

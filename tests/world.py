@@ -13,7 +13,7 @@ import numpy as np
 
 from mmsb_jax import CorruptCheckpointError, LogNotFoundError
 from mmsb_jax.page import CheckpointInfo, Frame, TransactionLog, checkpoints, open_checkpoint, read_frames, replay_log
-from mmsb_jax.page._segments import Base, read_base
+from mmsb_jax.page.log._segments import Base, read_base
 from tests.fault_storage import Crash, Disk, FaultStorage
 from tests.log_model import Model
 

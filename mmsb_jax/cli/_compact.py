@@ -3,7 +3,7 @@
 from argparse import Namespace
 
 from .._text import counted
-from ..page import TransactionLog, open_run
+from ..page import TransactionLog, compact, open_run
 from ._output import json_text
 
 __all__ = ["run"]
@@ -15,7 +15,7 @@ def run(options: Namespace) -> int:
     if before < 0:
         before = max(0, open_run(options.path).last + 1 + before)
     with TransactionLog.open(options.path) as log:
-        found = log.compact(before)
+        found = compact(log, before)
     if options.json:
         print(json_text(found._asdict()))
     elif found.merged:

@@ -4,44 +4,44 @@ Deltas with `apply`, `merge`, `diff` and `digest` are pure functions. The transa
 `replay` reads from it is the state.
 """
 
-from ._about import About
 from ._apply import apply, diff, rejected, settle
-from ._background import BackgroundCheckpointer
-from ._blame import Blame, Write
-from ._catalog_file import CheckpointCatalog
-from ._changes import PageChanges
-from ._checkpoint import Checkpoint, Loaded, Newest, checkpoints, open_checkpoint
-from ._checkpoint import load_newest as load_newest_checkpoint
-from ._checkpoint import newest as newest_checkpoint
-from ._checkpoint_write import remove_checkpoint, write_checkpoint
-from ._commits import Commit
-from ._compact import Compacted
 from ._delta import DeltaBatch, merge, pack_mask, unpack_mask
-from ._difference import Difference, PartDifference
 from ._digest import digest, digest_change
-from ._frame import FrameKind
-from ._log import TransactionLog
-from ._manifest import CheckpointInfo
-from ._memory_storage import MemoryStorage
-from ._orbax import from_orbax, to_orbax
-from ._part_values import Parts, PartValue
-from ._record import record
-from ._recorder import Recorder
-from ._records import EdgeRecords, PageRecord, schema_of
-from ._replay import Replayed
-from ._replay import replay as replay_log
-from ._restore import check_digest, replay, verified_state
-from ._run import Run, open_run
-from ._scan import Frame, read_frames
-from ._select import Selection, select
-from ._snapshot import Snapshot
-from ._state_snapshot import snapshot_of
-from ._stats import LogStats, log_stats
-from ._storage import DirectoryStorage, Storage
-from ._tail import follow
-from ._target import CatalogEvent
-from ._verify import Verified, verify
-from ._writer import SyncMode
+from .checkpoint._background import BackgroundCheckpointer
+from .checkpoint._catalog_file import CheckpointCatalog
+from .checkpoint._checkpoint import Checkpoint, Loaded, Newest, checkpoints, open_checkpoint
+from .checkpoint._checkpoint import load_newest as load_newest_checkpoint
+from .checkpoint._checkpoint import newest as newest_checkpoint
+from .checkpoint._checkpoint_write import remove_checkpoint, write_checkpoint
+from .checkpoint._manifest import CheckpointInfo
+from .checkpoint._orbax import from_orbax, to_orbax
+from .checkpoint._snapshot import Snapshot
+from .history._blame import Blame, Write
+from .history._compact import Compacted, compact
+from .history._difference import Difference, PartDifference
+from .history._part_values import Parts, PartValue
+from .history._replay import Replayed
+from .history._replay import replay as replay_log
+from .history._restore import check_digest, replay, verified_state
+from .history._run import Run, open_run
+from .history._state_snapshot import snapshot_of
+from .history._target import CatalogEvent
+from .history._verify import Verified, verify
+from .log._about import About
+from .log._changes import PageChanges
+from .log._frame import FrameKind
+from .log._log import TransactionLog
+from .log._memory_storage import MemoryStorage
+from .log._records import EdgeRecords, PageRecord, schema_of
+from .log._scan import Frame, read_frames
+from .log._storage import DirectoryStorage, Storage
+from .log._writer import SyncMode
+from .query._commits import Commit
+from .query._select import Selection, select
+from .query._stats import LogStats, log_stats
+from .query._tail import follow
+from .recorder._record import record
+from .recorder._recorder import Recorder
 
 __all__ = [
     "About",
@@ -81,6 +81,7 @@ __all__ = [
     "apply",
     "check_digest",
     "checkpoints",
+    "compact",
     "diff",
     "digest",
     "digest_change",
