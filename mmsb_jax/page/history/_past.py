@@ -53,7 +53,7 @@ class Past:
             self._base = read_base(storage, self.run.salt)
             self._parent = read_parent(storage)
             last = segments(storage)[-2:]
-            scanner = LogScanner(storage, self.run, start=segment_start(last[0]) if last else 0, verify=False)
+            scanner = LogScanner(storage, self.run, start=segment_start(last[0]) if last else 0, bodies=False)
             for _ in scanner:
                 pass
             self.last, self.names = scanner.tick, tuple(scanner.names)
@@ -149,7 +149,7 @@ class Past:
             names = segments(storage)
             at = max(0, bisect_right(names, time_ns, key=lambda name: _time_of(storage, name)) - 1)
             found = -1
-            for frame in LogScanner(storage, self.run, start=segment_start(names[at]), verify=False):
+            for frame in LogScanner(storage, self.run, start=segment_start(names[at]), bodies=False):
                 if frame.kind in (FrameKind.HEADER, FrameKind.NAMES):
                     continue
                 if frame.time_ns > time_ns:

@@ -70,8 +70,11 @@ class LogScanner:
         LogCompactedError: a compaction has merged frames that were still to come.
     """
 
-    def __init__(self, storage: Storage, run: RunIdentity, *, start: int = 0, verify: bool = True) -> None:
-        self.storage, self.run, self.start, self.verify = storage, run, start, verify
+    def __init__(
+        self, storage: Storage, run: RunIdentity, *, start: int = 0, verify: bool = True, bodies: bool = True
+    ) -> None:
+        """`verify`: whether to check the CRC of CHANGES bodies. `bodies`: whether to read any but a segment's own."""
+        self.storage, self.run, self.start, self.verify, self.bodies = storage, run, start, verify, bodies
         self.look_at_the_mark()
         self.names = [""]
         self.environment: dict[str, str] = {}
@@ -132,7 +135,7 @@ class LogScanner:
         """Return the frame at the current position, or why there is none."""
         try:
             data = self._window.view(
-                self.offset, HEADER_BYTES, WINDOW if self.expected >= self.start else _HEADERS_ONLY
+                self.offset, HEADER_BYTES, WINDOW if self.bodies and self.expected >= self.start else _HEADERS_ONLY
             )
         except FileNotFoundError:
             return "the file is gone"
@@ -143,7 +146,8 @@ class LogScanner:
             return header
         if header.salt != self.run.salt:
             return "the frame belongs to another run"
-        skipped = header.sequence < self.start and header.kind not in (FrameKind.HEADER, FrameKind.NAMES)
+        wanted = self.bodies and header.sequence >= self.start
+        skipped = not wanted and header.kind not in (FrameKind.HEADER, FrameKind.NAMES)
         body = memoryview(b"") if skipped else self._window.view(self.offset + HEADER_BYTES, header.body_bytes)
         there = self.storage.size(self.segment) - self.offset - HEADER_BYTES if skipped else len(body)
         if there < header.body_bytes:

@@ -51,12 +51,20 @@ class Rows(NamedTuple):
         """Some of the rows."""
         return Rows(*(column[chosen] for column in self))
 
+    @property
+    def changed(self) -> Bool[np.ndarray, " n"]:
+        """In which rows there is a change. By columns: along the short axis NumPy takes ten times as long."""
+        found = self.mask[:, 0] != 0
+        for column in range(1, self.mask.shape[1]):
+            found |= self.mask[:, column] != 0
+        return found
+
     def changes(self, source: int) -> PageChanges:
         """As rows of a commit. Rows without a change are left out.
 
         When nearly all words changed the rows are logged whole, which is far faster both ways and hardly longer.
         """
-        changed = self.mask.any(axis=1)
+        changed = self.changed
         rows = self if changed.all() else self.at(changed)
         count = int(np.bitwise_count(rows.mask).sum(dtype=np.int64))
         mask = rows.mask if count < _NEARLY_ALL * rows.words.size else None

@@ -157,7 +157,9 @@ class RecordedLoop:
 
     def _density(self, rows: Rows, steps: int) -> Float64[np.ndarray, " lanes"]:
         lanes = self._engine.program.layout.lanes
-        changed = rows.page[rows.mask.any(axis=1)]
+        if self._plans == _MOST_PLANS or all(lane.how in (How.FIXED, How.LISTED) for lane in lanes):
+            return np.zeros(len(lanes))  # nobody asks
+        changed = rows.page[rows.changed]
         counts = np.bincount(self._lane_of_page[changed], minlength=len(lanes) + 1)[: len(lanes)]
         return counts / np.array([lane.strip.pages * steps for lane in lanes], np.float64)
 
