@@ -33,7 +33,7 @@ def main():
         base = write_checkpoint(FROZEN, snapshot, base=base, part_bytes=PART_BYTES)
     run.log.close()
     for path in (FROZEN / "log").iterdir():
-        if path.suffix != ".seg":  # no concern of checkpoints
+        if path.suffix != ".seg" and path.name != "mark":  # no concern of checkpoints
             path.unlink()
 
 

@@ -1,10 +1,13 @@
 """Where in a log something was true: behind a frame. Bound to that very frame, so that it can be checked later."""
 
 import struct
+from contextlib import suppress
 from typing import NamedTuple
 
+from ..._errors import CorruptLogError
 from ..log._frame import HEADER_BYTES, FrameHeader, parse_header
-from ..log._identity import RunIdentity
+from ..log._identity import RunIdentity, read_mark
+from ..log._scan import LogScanner
 from ..log._segments import read_base, segment_start, segments
 from ..log._storage import Storage
 
@@ -54,6 +57,9 @@ def fault_in_position(storage: Storage, run: RunIdentity, position: LogPosition)
     sequence, merged = position.sequence, read_base(storage, run.salt).merged
     if sequence <= merged:
         return f"it stands behind frame {sequence}, but the log was compacted up to frame {merged}"
+    mark = read_mark(storage, run.salt)[0].sequence
+    if sequence > mark and (whole := _last_whole(storage, run, mark)) < sequence:
+        return f"it stands behind frame {sequence}, and the log is whole up to frame {whole} alone: is it an older copy?"
     if _is_there(storage, run, position):
         return None
     found = position_behind(storage, run, sequence)  # compaction moves frames to another segment
@@ -62,6 +68,15 @@ def fault_in_position(storage: Storage, run: RunIdentity, position: LogPosition)
     if found.header_crc != position.header_crc:
         return f"it stands behind a frame {sequence} that is another one in this log; are they of two histories?"
     return None
+
+
+def _last_whole(storage: Storage, run: RunIdentity, start: int) -> int:
+    """The last of the frames behind a mark: its header may have reached the device, and something before it not."""
+    scanner = LogScanner(storage, run, start=max(0, start))
+    with suppress(CorruptLogError):  # whoever reads the log will be told
+        for _ in scanner:
+            pass
+    return scanner.expected - 1
 
 
 def _is_there(storage: Storage, run: RunIdentity, position: LogPosition) -> bool:
