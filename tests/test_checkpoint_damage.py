@@ -270,7 +270,7 @@ def test_an_old_log_beside_a_newer_checkpoint():
     storage = with_files(checkpoints_of(files) | old_log)
     checkpoint, (why,) = newest_checkpoint(storage)
     assert_same(checkpoint.load(), snapshot)
-    assert "the log is whole up to frame 7 alone: is it an older copy?" in why.reason
+    assert "the log is whole up to frame 7 alone: an older copy?" in why.reason
     with TransactionLog.open(storage, fingerprint={}) as log:  # goes on, otherwise: the frame of that number is another
         run.log = log
         run.commit(4, [5])

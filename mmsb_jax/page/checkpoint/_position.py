@@ -59,7 +59,7 @@ def fault_in_position(storage: Storage, run: RunIdentity, position: LogPosition)
         return f"it stands behind frame {sequence}, but the log was compacted up to frame {merged}"
     mark = read_mark(storage, run.salt)[0].sequence
     if sequence > mark and (whole := _last_whole(storage, run, mark)) < sequence:
-        return f"it stands behind frame {sequence}, and the log is whole up to frame {whole} alone: is it an older copy?"
+        return f"it stands behind frame {sequence}, but the log is whole up to frame {whole} alone: an older copy?"
     if _is_there(storage, run, position):
         return None
     found = position_behind(storage, run, sequence)  # compaction moves frames to another segment
