@@ -277,6 +277,14 @@ def test_export_says_what_it_wrote_and_replaces_only_when_it_is_whole(ask, runs,
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
+def test_export_does_not_write_into_the_run(ask, runs):
+    before = (runs["recorded"] / "run.json").read_bytes()
+    status, out, err = ask("export", runs["recorded"], "-o", runs["recorded"] / "run.json", "--format", "parquet")
+    assert (status, out) == (2, "")
+    assert "is inside the run" in err
+    assert (runs["recorded"] / "run.json").read_bytes() == before
+
+
 def test_export_to_a_pipe(runs, capfdbinary):
     from mmsb_jax.cli import main
 

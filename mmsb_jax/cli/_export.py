@@ -30,6 +30,8 @@ def run(options: Namespace) -> int:
         with pa.ipc.new_stream(sys.stdout.buffer, rows.schema) as stream:
             _copied(rows, stream.write_batch)
         return 0
+    if os.path.realpath(output).startswith(os.path.join(os.path.realpath(options.path), "")):
+        raise InvalidArgumentError(f"{output} is inside the run, which nobody else may write to; name a file elsewhere")
     if os.path.isdir(output):
         raise InvalidArgumentError(f"{output} is a directory; name a file")
     count, size = _published(rows, output, kind)

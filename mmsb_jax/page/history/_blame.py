@@ -1,13 +1,14 @@
 """Who last wrote each element: epoch, source, intent, as the log tells it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt32
+from jaxtyping import Bool, Int32, Int64, UInt32
 
+from ..log._changes import PageChanges
 from ._content import Part
 from ._past import Rows
 
@@ -74,24 +75,36 @@ class Blame:
         return "\n".join(lines)
 
 
-def blame(part: Part, page_words: int, rows: Iterable[Rows], begun: Write | None = None) -> Blame:
+def blame(
+    part: Part, page_words: int, rows: Iterable[Rows], begun: Write | None = None, *, by_element: bool = False
+) -> Blame:
     """Go through the rows that touch a part, oldest first; the last writer of a word is to blame for it.
 
+    The log has words, and several elements may share one: `by_element` tells them apart by who changed them last.
     `begun` is who wrote what no row tells of, if anybody did.
     """
-    last = np.full((len(part.ids), page_words), 0 if begun is None else 1, np.uint32)  # 0: never; else index + 1
+    shared = part.per_element[1] if by_element else 1
+    shape = len(part.ids), page_words * shared
+    last = np.full(shape, 0 if begun is None else 1, np.uint32)  # 0: never; else index + 1
+    contents = np.zeros((len(part.ids), page_words), np.uint32)
     writes = [] if begun is None else [begun]
     for each in rows:
-        _enter(each, part.ids, last, writes)
-    number = part.by_element(part.words(last)).astype(np.int64) - 1
+        number = _numbered(each, writes)
+        place = _places(part.ids, each.changes.page)
+        if shared == 1:
+            _enter(each.changes, number, place, last)
+        else:
+            for turn in _turns(place):
+                _enter_changed(each.changes.take(turn), number[turn], place[turn], last, contents)
+    number = (part.by_element(part.words(last)) if shared == 1 else part.narrow(last)).astype(np.int64) - 1
     used, dense = np.unique(number[number >= 0], return_inverse=True)
     order = np.array(number)
     order[number >= 0] = dense  # numbers of the writes that are left, without gaps
     return Blame(part.name, part.member, order, tuple(writes[i] for i in used.tolist()))
 
 
-def _enter(rows: Rows, ids: Int32[np.ndarray, " k"], last: UInt32[np.ndarray, "k W"], writes: list[Write]) -> None:
-    """Give every tick and source of a commit a number, and set it where their rows write: the last row wins."""
+def _numbered(rows: Rows, writes: list[Write]) -> UInt32[np.ndarray, " n"]:
+    """Give every tick and source of a commit a number, and return that of each row."""
     frame, changes, names = rows
     ticks = np.full(len(changes), frame.tick, np.uint32) if changes.tick is None else changes.tick
     keys = ticks.astype(np.int64) << 32 | changes.source
@@ -103,11 +116,52 @@ def _enter(rows: Rows, ids: Int32[np.ndarray, " k"], last: UInt32[np.ndarray, "k
         Write(int(ticks[row]), names[changes.source[row]], names[frame.intent], frame.time_ns)
         for row in first[in_order].tolist()
     ]
+    return number[which]
+
+
+def _places(ids: Int32[np.ndarray, " k"], page: Int32[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     ascending = np.argsort(ids)
-    place = ascending[np.searchsorted(ids, changes.page, sorter=ascending)]
+    return ascending[np.searchsorted(ids, page, sorter=ascending)]
+
+
+def _enter(
+    changes: PageChanges,
+    number: UInt32[np.ndarray, " n"],
+    place: Int64[np.ndarray, " n"],
+    last: UInt32[np.ndarray, "k W"],
+) -> None:
+    """Set a number where its row writes: the last row wins."""
     bits = changes.bits(last.shape[1])
     if bits is None:
-        last[place] = number[which][:, None]  # of equal indices the last one wins, as NumPy promises
+        last[place] = number[:, None]  # of equal indices the last one wins, as NumPy promises
     else:
         row, word = np.nonzero(bits)
-        last[place[row], word] = number[which][row]
+        last[place[row], word] = number[row]
+
+
+def _turns(place: Int64[np.ndarray, " n"]) -> Iterator[Bool[np.ndarray, " n"]]:
+    """Iterate over flags of rows: of each place the first, then of each the second, and so on."""
+    order = np.argsort(place, kind="stable")
+    run = np.concatenate([[0], np.flatnonzero(np.diff(place[order])) + 1])  # where the rows of a place begin
+    nth = np.arange(len(order)) - np.repeat(run, np.diff(np.append(run, len(order)))) if len(order) else order
+    for turn in range(int(nth.max(initial=-1)) + 1):
+        chosen = np.zeros(len(order), bool)
+        chosen[order[nth == turn]] = True
+        yield chosen
+
+
+def _enter_changed(
+    changes: PageChanges,
+    number: UInt32[np.ndarray, " n"],
+    place: Int64[np.ndarray, " n"],
+    last: UInt32[np.ndarray, "k e"],
+    contents: UInt32[np.ndarray, "k W"],
+) -> None:
+    """Set a number where its row changes an element that is narrower than a word. No place occurs twice."""
+    width = contents.shape[1]
+    bits, old = changes.bits(width), contents[place]
+    words = changes.to_rows(width)[1]
+    new = words if bits is None else np.where(bits, words, old)
+    narrow = np.dtype(f"u{4 * width // last.shape[1]}")
+    last[place] = np.where(old.view(narrow) != new.view(narrow), number[:, None], last[place])
+    contents[place] = new

@@ -49,6 +49,11 @@ class Part:
         """The array, from the rows of its pages: NumPy, or a typed key."""
         return self.leaf.to_numpy(self.words(rows))
 
+    def narrow(self, rows: np.ndarray) -> np.ndarray:
+        """One value per element, in the part's shape, from rows that have one for each; several share a word."""
+        first = self.leaf.offset * self.per_element[1]
+        return rows.reshape(-1)[first : first + self.leaf.size].reshape(self.leaf.shape)
+
     @property
     def per_element(self) -> tuple[int, int]:
         """`(words of an element, elements of a word)`; one of them is 1."""

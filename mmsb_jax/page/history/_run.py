@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Int64
 
-from ..._errors import InvalidArgumentError
+from ..._errors import InvalidArgumentError, InvalidTypeError
 from ..._require import whole_number
 from ..log._about import About
 from ..log._storage import Place
@@ -227,7 +227,8 @@ class Run:
         tick = self.last if epoch is None else self._timeline.epoch(epoch)
         found = self._timeline.part(part, tick, member)
         rows = self._past.rows(found.ids, self.first, tick)
-        return blame(found, self._timeline.page_words, rows, self._timeline.begun)
+        recorded = self.about is not None  # the pages of a bus are bytes, which are written by words
+        return blame(found, self._timeline.page_words, rows, self._timeline.begun, by_element=recorded)
 
     def page_history(
         self, part: str | int | Any, *, first: int | Any | None = None, last: int | Any | None = None
@@ -248,14 +249,20 @@ class Run:
         parts = self._timeline.parts(part, end)
         number = whole_number(part)
         ids = np.concatenate([each.ids for each in parts]) if number is None else np.array([number], np.int32)
+        begun = self._timeline.begun if begin == 0 else None  # pages of zeros have no row then
         for frame, changes, names in self._past.rows(ids, begin, end):
+            if begun is not None and frame.tick > 0:
+                yield begun
+            begun = None
             touched = np.any([each.written_by(changes, self._timeline.page_words) for each in parts], axis=0)
             rows = changes if number is not None else changes.take(touched)
             ticks = np.full(len(rows), frame.tick) if rows.tick is None else rows.tick
             for tick, source in dict.fromkeys(zip(ticks.tolist(), rows.source.tolist(), strict=True)):
                 yield Write(tick, names[source], names[frame.intent], frame.time_ns)
+        if begun is not None:
+            yield begun
 
-    def first_difference(self, other: "Run") -> Difference | None:
+    def first_difference(self, other: "Run | Any") -> Difference | None:
         """The first epoch, of those that both runs have recorded, at which they differ: there, from this to the other.
 
         **Returns:** None when they are the same, bit for bit. Holds one state of each run at a time.
@@ -274,6 +281,10 @@ class Run:
 
         ```
         """
+        if not isinstance(other, Run):
+            raise InvalidTypeError(
+                f"got a {type(other).__name__} to compare with; pass a Run, as mmsb.open_run returns"
+            )
         begin, end = max(self.first, other.first), min(self.last, other.last)
         shared = np.intersect1d(self.epochs, other.epochs)
         if not len(shared):
@@ -349,7 +360,7 @@ class Run:
         return verify(self.path)
 
     def bisect(
-        self, predicate: Callable[[Any], Any], *, first: int | Any | None = None, last: int | Any | None = None
+        self, predicate: Callable[[Any], Any] | Any, *, first: int | Any | None = None, last: int | Any | None = None
     ) -> int:
         """The first epoch at which something holds, by O(log n) looks at the past: as with `git bisect`, once it holds
         it is taken to hold from there on.
@@ -370,6 +381,8 @@ class Run:
 
         ```
         """
+        if not callable(predicate):
+            raise InvalidTypeError(f"got a {type(predicate).__name__} to look for; pass a function of the tree")
         begin, end = self._timeline.stretch(first, last)
         epochs = self.epochs[(self.epochs >= begin) & (self.epochs <= end)]
         if not bool(predicate(self.at(int(epochs[-1])))):

@@ -2,7 +2,6 @@
 
 import os
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from ..._errors import InvalidArgumentError, InvalidTypeError, PageNotFoundError
 from ..._require import whole_number
 from ...physical import Paging
 from ..log._about import About
-from ..log._storage import Place
+from ..log._storage import Place, as_path
 from ._alive import records_alive
 from ._blame import Write
 from ._content import Content, Part
@@ -30,7 +29,7 @@ class Timeline:
     def __init__(self, place: Place | Any, like: Any) -> None:
         if not isinstance(place, str | os.PathLike) and not hasattr(place, "publish"):
             raise InvalidTypeError(f"got a {type(place).__name__} for a run; pass the path of its directory")
-        self.place: Place = Path(place) if isinstance(place, str | os.PathLike) else place
+        self.place: Place = as_path(place) if isinstance(place, str | os.PathLike) else place
         self.past = Past(self.place)
         self.first, self.last, self.page_words = self.past.first, self.past.last, self.past.run.page_words
         self.about = About.of_records(self.past.records())
@@ -166,5 +165,7 @@ def _nanoseconds(time: Any) -> int:
             )
         return (time - _BEGINNING) // timedelta(microseconds=1) * 1000
     if isinstance(time, int | float | np.number) and not isinstance(time, bool):
+        if not -(2**33) < float(time) < 2**33:  # nor NaN
+            raise InvalidArgumentError(f"got the time {time}; pass seconds since 1970, such as time.time()")
         return int(time * 1e9)
     raise InvalidTypeError(f"got a {type(time).__name__} for a time; pass a datetime, or Unix time in seconds")

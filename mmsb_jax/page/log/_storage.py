@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from ..._errors import InvalidTypeError, LogLockedError, LogNotFoundError
+from ..._errors import InvalidArgumentError, InvalidTypeError, LogLockedError, LogNotFoundError
 from ._buffers import Buffers
 
-__all__ = ["DirectoryStorage", "Place", "Storage", "as_storage", "opened"]
+__all__ = ["DirectoryStorage", "Place", "Storage", "as_path", "as_storage", "opened"]
 
 LOCK = "log/lock"
 
@@ -301,13 +301,20 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def as_path(place: str | os.PathLike[str]) -> Path:
+    """Return a path that may be that of a run; raise `InvalidArgumentError` for one that can't."""
+    if not os.fspath(place) or "\0" in str(place):
+        raise InvalidArgumentError(f"got the path {str(place)!r} for a run; pass the path of its directory")
+    return Path(place)
+
+
 def as_storage(place: Place, *, must_exist: bool = False) -> Storage:
     """Return the storage for a path, or the storage that was passed."""
     if not isinstance(place, str | os.PathLike):
         if not hasattr(place, "publish"):
             raise InvalidTypeError(f"got a {type(place).__name__} for a run; pass the path of its directory")
         return place
-    path = Path(place)
+    path = as_path(place)
     if must_exist and not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
         raise LogNotFoundError(

@@ -14,6 +14,7 @@ from ...physical import Paging
 from ..history._replay import Replayed
 from ..history._restore import verified_state
 from ..log._about import About
+from ..log._records import EdgeRecords
 from ._engine import pages_of
 from ._plan import Program, planned
 from ._step import struct_of, traced_select, traced_step
@@ -82,6 +83,13 @@ class Job:
         """The state at a run's last commit. Raises `ReplayDivergenceError` when that isn't what its digest says."""
         verified_state(before)
         leaves = list(map(jnp.asarray, self.paging.form.values(self.paging.from_pages(before.pages))))
+        records = [event.records for event in before.events if not isinstance(event.records, EdgeRecords)]
+        gone = any(record.op != "create" for several in records for record in several)
+        if gone or not np.array_equal(np.asarray(pages_of(self.paging, leaves)), before.pages):
+            raise InvalidArgumentError(
+                "a bus has written to this run where no leaf lies, or has deleted or resized what leaves lie on: its "
+                "state is no longer that of the step. Fork it at an earlier epoch, or go on with the bus"
+            )
         states = len(self._traced.state.leaves)
         return Start(leaves[:states], leaves[states:], before.tick, before.pages)
 

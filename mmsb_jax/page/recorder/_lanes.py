@@ -51,8 +51,8 @@ class Lane:
     how: How
     most: int = 0
     """LISTED: how many candidates a recorded step has, repetitions included."""
-    repeats: bool = True
-    """LISTED: whether a page may occur twice among them."""
+    sifted: bool = True
+    """LISTED: whether a page may occur twice among them, or the leaf's tail, which is no page of the lane."""
 
 
 @dataclass(frozen=True)

@@ -123,8 +123,8 @@ def _lane(number: int, strip: Strip, trail: Trail | None, single: bool, whole: b
     runs = [touch for touch in trail.touches if isinstance(touch, Runs)]
     most = sum(touch.start.size * touch.pages_each(per_page) for touch in runs)
     if single and len(runs) == len(trail.touches) and most <= min(_LONGEST_LIST, strip.pages // 2):
-        plain = len(runs) == 1 and runs[0].is_plain(per_page)
-        return Lane(number, strip, How.LISTED, most, repeats=not plain)
+        plain = len(runs) == 1 and runs[0].is_plain(per_page) and strip.pages * per_page == strip.leaf.size
+        return Lane(number, strip, How.LISTED, most, sifted=not plain)
     if whole:
         return Lane(number, strip, How.WHOLE)
     known = all(isinstance(touch, Runs) or touch.divides(per_page) for touch in trail.touches)

@@ -49,7 +49,7 @@ def record(
     - `path`: the run's directory, which must not hold a run (or a storage).
     - `every`: record every so many steps only, and the last one.
     - `xs`: inputs: a pytree of arrays with a leading axis of steps, a function of `(start, stop)` that returns such, or
-      an iterator of them. They stay on the host, and come to the device a few MiB at a time.
+      an iterator of arrays of some steps each. They stay on the host, and come to the device a few MiB at a time.
     - `select`: `select(state)` is the part of the state that is recorded. Such a run can't be resumed.
     - `keyframe_every`: recorded steps between checkpoints, from which reading begins. By default one is written when
       the log has grown by 8 times the state, and by 256 MiB at least.

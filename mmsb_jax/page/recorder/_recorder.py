@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt32
 
-from ..._errors import CapacityError, InvalidArgumentError
+from ..._errors import CapacityError, InvalidArgumentError, InvalidTypeError
 from ..._require import whole_number
 from ...physical import Paging
 from .._digest import digest_rows
@@ -18,7 +18,7 @@ from ..log._writer import SyncMode
 from ._drain import Rows
 from ._lanes import How, Lane, Layout
 from ._plan import SMALL, sized
-from ._recording import Recording
+from ._recording import Recording, exists
 from ._strip import Strip
 from ._tape import Tape, started, written
 
@@ -83,6 +83,8 @@ class Recorder:
         for name, value in (("members", members), ("max_rows", max_rows), ("max_changed", max_changed)):
             if value is not None and (whole_number(value) is None or not 1 <= value < 2**31):
                 raise InvalidArgumentError(f"got {name}={value!r}; pass a whole number from 1 on, or None")
+        if exists(path):
+            raise InvalidArgumentError(f"{path} holds a run already; a Recorder begins a new one, so pass another path")
         whole = Paging.like(tree, page_bytes=page_bytes)
         shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in map(jnp.asarray, whole.form.values(tree))]
         if members is not None:
@@ -93,14 +95,22 @@ class Recorder:
         about = About(self._paging, members=members)
         to_pages = self._paging.to_pages if members is None else jax.vmap(self._paging.to_pages)
         pages = np.asarray(to_pages(tree)).reshape(-1, self._paging.page_words)
+        self._pages = pages
         self._recording = Recording.begun(path, about, pages, sync=sync)
 
     def init(self, tree: Any) -> Tape:
         """A tape behind the initial state. Pure; under `vmap` for an ensemble.
 
         **Raises:** `InvalidTypeError` for a tree of another form, with the name of the first leaf that differs.
+        `InvalidArgumentError` for a tree that isn't the recorder's; under `jit` and `vmap` that can't be seen.
         """
-        return started(self._layout, self._paging.form.values(tree))
+        values = self._paging.form.values(tree)
+        seen = self._members is None and not any(isinstance(value, jax.core.Tracer) for value in values)
+        if seen and not np.array_equal(np.asarray(self._paging.to_pages(tree)), self._pages):
+            raise InvalidArgumentError(
+                "got another tree than the recorder was made with, which is what its log begins with; pass the same"
+            )
+        return started(self._layout, values)
 
     def update(self, tape: Tape, tree: Any, tick: Any) -> Tape:
         """The tape with what changed since the last update, as of a tick. Pure; under `vmap` for an ensemble.
@@ -114,10 +124,15 @@ class Recorder:
         - `tree`: the state now.
         - `tick`: an integer, above that of the last update.
 
-        **Raises:** as `init`.
+        **Raises:** as `init`. `InvalidTypeError` for a tick that is no integer, `InvalidArgumentError` for one below 1.
         """
+        tick = jnp.asarray(tick)
+        if tick.ndim or not jnp.issubdtype(tick.dtype, jnp.integer):
+            raise InvalidTypeError(f"got a tick of {tick.dtype}{list(tick.shape)}; pass one integer")
+        if not isinstance(tick, jax.core.Tracer) and int(tick) < 1:
+            raise InvalidArgumentError(f"got tick={int(tick)}; the initial state has tick 0, so pass 1 or more")
         values = self._paging.form.values(tree)
-        return written(self._layout, tape, values, jnp.asarray(tick).astype(jnp.uint32), {})
+        return written(self._layout, tape, values, tick.astype(jnp.uint32), {})
 
     def drain(self, tape: Tape, *, strict: bool = True) -> Tape:
         """Commit what is on the tape (of an ensemble: on all tapes, stacked), and return it empty.
@@ -137,6 +152,8 @@ class Recorder:
             )
         if steps:
             tick = int(np.max(tape.tick))
+            if tick >= 2**31:
+                raise InvalidArgumentError(f"an update had the tick {tick - 2**32}; ticks ascend from 1 to {2**31 - 1}")
             low, high = np.asarray(self._digest(tape)).tolist()
             owes = bool(np.any(tape.short))
             self._recording.append(self._rows(tape), tick, None if owes else (low, high))

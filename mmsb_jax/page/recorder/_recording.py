@@ -51,11 +51,13 @@ def recorded_before(place: Place, about: About) -> Replayed | None:
     for frame in read_frames(place):
         if frame.kind == FrameKind.PAGES and found is None:
             found = About.of_records(frame.pages())
+        if frame.kind in (FrameKind.PAGES, FrameKind.EDGES, FrameKind.CHANGES) and found is None:
+            raise InvalidArgumentError(
+                f"{place} is the run of a bus, which mmsb.start continues; record to another path"
+            )
         if frame.kind == FrameKind.CHANGES:
             begun = True
             break
-    if begun and found is None:
-        raise InvalidArgumentError(f"{place} is the run of a bus, which mmsb.start continues; record to another path")
     if found is not None:
         _require_same(found, about)
     if not begun:

@@ -121,7 +121,7 @@ def refreshed(layout: Layout, tape: Tape, values: Sequence[Any]) -> Tape:
 
 
 def _needs_owner(lane: Lane) -> bool:
-    return lane.how is How.LISTED and lane.repeats
+    return lane.how is How.LISTED and lane.sifted
 
 
 def _write_small(

@@ -68,7 +68,7 @@ class Inputs:
         return tick // self._length == other // self._length
 
     def _piece(self, start: int, stop: int) -> Any:
-        piece = jax.tree.map(np.asarray, self._source(start, stop))
+        piece = _as_arrays(self._source(start, stop), start)
         for path, leaf in jax.tree_util.tree_leaves_with_path(piece):
             if leaf.ndim == 0 or len(leaf) != stop - start:
                 raise InvalidArgumentError(
@@ -99,6 +99,33 @@ def _source_of(xs: Any, last: int) -> Source:
     return lambda start, stop: jax.tree.map(lambda leaf: leaf[start:stop], xs)
 
 
+def _as_arrays(piece: Any, start: int) -> Any:
+    """Arrays on the host. JAX makes floats of 64 bits narrower without x64, but integers must not lose a bit."""
+
+    def converted(path: Any, leaf: Any) -> np.ndarray:
+        name = f"xs{jax.tree_util.keystr(path)}"
+        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended):
+            raise InvalidTypeError(
+                f"{name} holds typed keys; pass jax.random.key_data of them, or keep a key in the state"
+            )
+        array = np.asarray(leaf)
+        if array.dtype.kind not in "biufcV":
+            raise InvalidTypeError(f"{name} holds {array.dtype}; pass arrays of numbers or booleans")
+        narrow = jax.dtypes.canonicalize_dtype(array.dtype)
+        if array.dtype.kind in "iu" and narrow != array.dtype and not np.array_equal(array.astype(narrow), array):
+            raise InvalidArgumentError(
+                f"{name} holds {array.dtype} from step {start} on that {narrow} can't hold; switch jax_enable_x64 on, "
+                "or pass smaller numbers"
+            )
+        return array
+
+    return jax.tree_util.tree_map_with_path(converted, piece)
+
+
+def _form_of(piece: Any) -> str:
+    return str(jax.tree.map(lambda leaf: f"{leaf.dtype}[steps{''.join(f', {n}' for n in leaf.shape[1:])}]", piece))
+
+
 class _Pieces:
     """An iterator of pieces of any length, read as they are asked for."""
 
@@ -112,8 +139,14 @@ class _Pieces:
             piece = next(self._pieces, None)
             if piece is None:
                 raise InvalidArgumentError(f"xs ended at step {self._end}, but step {stop - 1} needs one, too")
-            piece = jax.tree.map(np.asarray, piece)
+            piece = _as_arrays(piece, self._end)
             both = [] if self._held is None else [self._held]
+            forms = {_form_of(each) for each in (*both, piece)}
+            if len(forms) > 1 or any(not leaf.ndim for leaf in jax.tree.leaves(piece)):
+                raise InvalidArgumentError(
+                    f"the piece of xs from step {self._end} on holds {_form_of(piece)}; an iterator gives pieces of "
+                    "one form, with a leading axis of steps"
+                )
             self._held = jax.tree.map(lambda *parts: np.concatenate(parts), *both, piece)
             self._drop(start)
         self._drop(start)
