@@ -88,7 +88,7 @@ def compact(log: TransactionLog, before: int) -> Compacted:
     """
     if not 0 <= before <= log.tick:
         raise InvalidArgumentError(
-            f"got before={before}, but the log has ticks 0 to {log.tick}, and something must be left of it; pass at "
+            f"got before={before}, but the log ends at tick {log.tick}, and something must be left of it; pass at "
             f"most {log.tick}"
         )
     storage, run = log.seal()

@@ -285,6 +285,8 @@ class Run:
             raise InvalidTypeError(
                 f"got a {type(other).__name__} to compare with; pass a Run, as mmsb.open_run returns"
             )
+        if self.about is not None and other.about is not None and self.about.paging != other.about.paging:
+            raise InvalidArgumentError("the two runs have other leaves, or lie on pages of another size")
         begin, end = max(self.first, other.first), min(self.last, other.last)
         shared = np.intersect1d(self.epochs, other.epochs)
         if not len(shared):

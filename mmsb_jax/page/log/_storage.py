@@ -315,6 +315,8 @@ def as_storage(place: Place, *, must_exist: bool = False) -> Storage:
             raise InvalidTypeError(f"got a {type(place).__name__} for a run; pass the path of its directory")
         return place
     path = as_path(place)
+    if not must_exist and path.exists() and not path.is_dir():
+        raise InvalidArgumentError(f"{path} is a file, and a run is a directory; pass another path")
     if must_exist and not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
         raise LogNotFoundError(
