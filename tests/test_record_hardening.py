@@ -1,5 +1,7 @@
 """What once went wrong when runs were recorded, or was taken without a word: each by itself."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,8 @@ import pytest
 
 import mmsb_jax as mmsb
 from mmsb_jax import InvalidArgumentError, InvalidTypeError
-from mmsb_jax.page import MemoryStorage
+from mmsb_jax.page import MemoryStorage, TransactionLog, compact, open_checkpoint, read_frames, remove_checkpoint
+from mmsb_jax.testing import assert_replay_identical, assert_runs_identical
 from tests.recorded import same, states_of
 
 
@@ -144,3 +147,34 @@ def test_elements_that_share_a_word_are_told_apart():
             changed += [epoch] * bool(differs.any())
         np.testing.assert_array_equal(run.blame(name).epoch, wanted, name)
         assert [write.epoch for write in run.page_history(name)] == changed
+
+
+@pytest.mark.parametrize(
+    ("call", "wrong", "says"),
+    [
+        (lambda run, _: run.blame("x").at(9), InvalidArgumentError, "index (9,) into ['x'] of shape (3,)"),
+        (lambda run, _: run.blame("x").at("a"), InvalidArgumentError, "one whole number a dimension"),
+        (lambda run, _: run.blame("x").at(), InvalidArgumentError, "one whole number a dimension"),
+        (lambda run, _: run.to_arrow(leaves=3), InvalidTypeError, "got leaves=3 of type int; pass a name"),
+        (lambda run, place: compact("a path", 1), InvalidTypeError, "got a str where a TransactionLog is needed"),
+        (lambda run, place: open_checkpoint(place, 3), InvalidTypeError, "got a int where a CheckpointInfo is needed"),
+        (lambda run, place: remove_checkpoint(place, 3), InvalidTypeError, "got a int where a CheckpointInfo"),
+        (lambda run, place: list(read_frames(place, start="a")), InvalidTypeError, "got start='a'; pass the number"),
+        (lambda run, place: list(read_frames(place, stop=1.5)), InvalidTypeError, "got stop=1.5; pass the number"),
+        (lambda run, _: assert_runs_identical(run, 4), InvalidTypeError, "got a int where a Run is needed"),
+        (lambda run, _: assert_replay_identical(double, 1.0, 4, cuts=3), InvalidTypeError, "got cuts=3; pass several"),
+    ],
+)
+def test_wrong_kinds_are_named_and_nothing_happens(call, wrong, says, run_dir):
+    run = mmsb.record(lambda s: {"x": s["x"] * 2}, {"x": jnp.ones(3)}, 4, path=run_dir)
+    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+    with pytest.raises(wrong, match=re.escape(says)):
+        call(run, run_dir)
+    assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before
+
+
+def test_a_tick_that_is_no_number_is_refused_before_anything_is_merged():
+    with TransactionLog.create(MemoryStorage(), page_words=1, capacity=2, fingerprint={}) as log:
+        with pytest.raises(InvalidTypeError, match="got before='a'; pass a tick"):
+            compact(log, "a")
+        assert log.name_id("still open") == 1

@@ -1,12 +1,12 @@
 """Split-run equality: a run that is done again, or broken off and resumed, ends in the same bits."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .._errors import InvalidArgumentError
-from .._require import whole_number
+from .._errors import InvalidArgumentError, InvalidTypeError
+from .._require import require_instance, whole_number
 from ..page import Difference, Run, record
 
 __all__ = ["ReplayDifference", "assert_replay_identical", "assert_runs_identical"]
@@ -54,6 +54,8 @@ def assert_replay_identical(
     number = whole_number(steps)
     if number is None or number < 2:
         raise InvalidArgumentError(f"got steps={steps!r}; a run that is to be cut has at least 2 steps")
+    if cuts is not None and not isinstance(cuts, Iterable):
+        raise InvalidTypeError(f"got cuts={cuts!r}; pass several step numbers, such as [{cuts!r}]")
     chosen = {1, number // 2, number - 1} if cuts is None else set(cuts)
     for cut in chosen:
         if whole_number(cut) is None or not 0 < cut < number:
@@ -79,7 +81,7 @@ def _anew(step: Callable[..., Any]) -> Callable[..., Any]:
     return again
 
 
-def assert_runs_identical(expected: Run, found: Run, *, what: str = "the second") -> None:
+def assert_runs_identical(expected: Run | Any, found: Run | Any, *, what: str = "the second") -> None:
     """Compare two runs at all epochs that both have recorded; the last ones must be the same.
 
     **Raises:** `ReplayDifference`, which names the first epoch, leaf and element that differ; `AssertionError` when
@@ -100,6 +102,8 @@ def assert_runs_identical(expected: Run, found: Run, *, what: str = "the second"
 
     ```
     """
+    for run in expected, found:
+        require_instance(run, Run, "mmsb.record returns one, and mmsb.open_run opens one")
     if expected.last != found.last:
         raise AssertionError(f"{what} ends at epoch {found.last}, but the first run at {expected.last}")
     if expected.about is None or found.about is None or expected.about.paging.leaves != found.about.paging.leaves:

@@ -9,6 +9,7 @@ from crc32c import crc32c
 from jaxtyping import Int64, UInt32
 
 from ..._errors import CorruptCheckpointError, InvalidArgumentError, InvalidTypeError
+from ..._require import require_instance
 from ..log._identity import RunIdentity, read_identity
 from ..log._storage import Place, Storage, opened
 from ._catalog_file import CheckpointCatalog, parse_catalog
@@ -201,7 +202,7 @@ def read_manifest(storage: Storage, info: CheckpointInfo) -> Manifest:
     return manifest
 
 
-def open_checkpoint(place: Place, info: CheckpointInfo) -> Checkpoint:
+def open_checkpoint(place: Place, info: CheckpointInfo | Any) -> Checkpoint:
     """Open a checkpoint to read from it. Its state is that of the log up to frame `checkpoint.sequence`.
 
     Args:
@@ -215,6 +216,7 @@ def open_checkpoint(place: Place, info: CheckpointInfo) -> Checkpoint:
 
     See `write_checkpoint` for an example.
     """
+    require_instance(info, CheckpointInfo, "take one from the list of `checkpoints`")
     with opened(place) as storage:
         run, manifest = read_identity(storage), read_manifest(storage, info)
         fault = fault_in_position(storage, run, manifest.position)

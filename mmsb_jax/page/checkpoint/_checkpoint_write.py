@@ -6,12 +6,14 @@ a removed checkpoint no longer needs. The next writer takes those away.
 
 from contextlib import suppress
 from itertools import count
+from typing import Any
 
 import numpy as np
 from crc32c import crc32c
 from jaxtyping import UInt32
 
 from ..._errors import CheckpointFailedError, CorruptCheckpointError, InvalidArgumentError
+from ..._require import require_instance
 from ..log._identity import RunIdentity, read_identity
 from ..log._storage import Place, Storage, opened
 from ._catalog_file import CheckpointCatalog, pack_catalog
@@ -95,7 +97,7 @@ def write_checkpoint(
         return info
 
 
-def remove_checkpoint(place: Place, info: CheckpointInfo) -> None:
+def remove_checkpoint(place: Place, info: CheckpointInfo | Any) -> None:
     """Take a checkpoint away, damaged or not, and those of its files that no other one shares.
 
     Only the run's writer may do this, and not while it writes one (see `BackgroundCheckpointer.wait`).
@@ -105,6 +107,7 @@ def remove_checkpoint(place: Place, info: CheckpointInfo) -> None:
 
     See `write_checkpoint` for an example of one.
     """
+    require_instance(info, CheckpointInfo, "take one from the list of `checkpoints`")
     with opened(place) as storage:
         storage.remove(info.name)
         _sweep(storage)

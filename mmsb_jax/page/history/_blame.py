@@ -1,13 +1,15 @@
 """Who last wrote each element: epoch, source, intent, as the log tells it."""
 
+import operator
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int32, Int64, UInt32
 
+from ..._errors import InvalidArgumentError
 from ..log._changes import PageChanges
 from ._content import Part
 from ._past import Rows
@@ -54,9 +56,18 @@ class Blame:
         epochs = np.array([write.epoch for write in self.writes] + [-1], np.int64)
         return np.asarray(epochs[self.number])
 
-    def at(self, *index: int) -> Write | None:
-        """The last write of one element; None when it was never written."""
-        number = int(self.number[index])
+    def at(self, *index: int | Any) -> Write | None:
+        """The last write of one element; None when it was never written.
+
+        **Raises:** `InvalidArgumentError` for an index that isn't one of an element.
+        """
+        try:
+            number = operator.index(self.number[index])
+        except (IndexError, TypeError) as why:
+            raise InvalidArgumentError(
+                f"got the index {index} into {self.name} of shape {self.number.shape}; pass one whole number a "
+                "dimension, that of an element"
+            ) from why
         return None if number < 0 else self.writes[number]
 
     def __str__(self) -> str:

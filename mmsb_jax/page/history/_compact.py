@@ -9,11 +9,12 @@ of those that it replaces, and then the rest of the old segment as it was. `log/
 after the segment has reached the device, it is the moment at which the log changes. Old segments go afterwards.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from crc32c import crc32c
 
-from ..._errors import InvalidArgumentError
+from ..._errors import InvalidArgumentError, InvalidTypeError
+from ..._require import require_instance, whole_number
 from ..checkpoint._checkpoint import checkpoints
 from ..checkpoint._checkpoint_write import remove_checkpoint
 from ..checkpoint._snapshot import Snapshot
@@ -64,13 +65,14 @@ class _Cut(NamedTuple):
     """When the last commit before it was made."""
 
 
-def compact(log: TransactionLog, before: int) -> Compacted:
+def compact(log: TransactionLog | Any, before: int | Any) -> Compacted:
     """Merge all commits before a tick into one that holds a row a page; every later one stays as it is.
 
     One that began earlier stays whole. Where that would free nothing, nothing is done. What was merged can no longer be
     read: neither the states in between, nor who wrote what.
 
     Raises:
+        InvalidTypeError: that is no log, or no tick.
         InvalidArgumentError: the log doesn't reach that tick.
         CorruptLogError: what is to be merged is damaged; the log is as it was.
         BusClosedError, LogFailedError: as for `append_changes`; all commits are there.
@@ -86,6 +88,9 @@ def compact(log: TransactionLog, before: int) -> Compacted:
     >>> replay_log(storage, until_tick=8).pages[0]
     array([8], dtype=uint32)
     """
+    require_instance(log, TransactionLog, "open the run by TransactionLog.open, or call `compact` of the bus")
+    if whole_number(before) is None:
+        raise InvalidTypeError(f"got before={before!r}; pass a tick, which is a whole number")
     if not 0 <= before <= log.tick:
         raise InvalidArgumentError(
             f"got before={before}, but the log ends at tick {log.tick}, and something must be left of it; pass at "

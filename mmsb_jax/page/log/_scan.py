@@ -6,11 +6,12 @@ there, this one had long been written whole.
 """
 
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from crc32c import crc32c
 
-from ..._errors import CorruptLogError, LogCompactedError
+from ..._errors import CorruptLogError, InvalidTypeError, LogCompactedError
+from ..._require import whole_number
 from ._body import Frame
 from ._frame import HEADER_BYTES, MAGIC, FrameHeader, FrameKind, parse_header
 from ._identity import Mark, RunIdentity, read_identity, read_mark
@@ -23,7 +24,9 @@ __all__ = ["LogScanner", "headers_from", "read_frames"]
 _HEADERS_ONLY = 16 << 10  # read at once where only headers are wanted: small frames come in one piece, large ones don't
 
 
-def read_frames(place: Place, *, start: int = 0, stop: int | None = None, verify: bool = True) -> Iterator[Frame]:
+def read_frames(
+    place: Place, *, start: int | Any = 0, stop: int | Any | None = None, verify: bool = True
+) -> Iterator[Frame]:
     """Iterate over the frames of a run, in order; many readers may run beside one writer. Never writes or locks.
 
     An incomplete last frame ends the iteration, since its commit was never acknowledged.
@@ -35,6 +38,7 @@ def read_frames(place: Place, *, start: int = 0, stop: int | None = None, verify
         verify: whether to check the CRC of CHANGES bodies; headers are always checked.
 
     Raises:
+        InvalidTypeError: `start` or `stop` isn't a whole number.
         LogNotFoundError: the place holds no run.
         CorruptLogError: the log is damaged before `stop`; all frames before the damage have been given out.
         LogCompactedError: a compaction has merged frames that were still to come.
@@ -46,6 +50,9 @@ def read_frames(place: Place, *, start: int = 0, stop: int | None = None, verify
     >>> [(frame.sequence, frame.kind.name) for frame in read_frames(storage, start=1)]
     [(1, 'NAMES')]
     """
+    for name, number in ("start", start), ("stop", stop):
+        if number is not None and whole_number(number) is None:
+            raise InvalidTypeError(f"got {name}={number!r}; pass the number of a frame")
     if stop is not None and stop <= start:
         return
     storage = as_storage(place, must_exist=True)

@@ -210,6 +210,8 @@ def _page_ids(pages: Any) -> Int32[np.ndarray, " p"] | None:
 def _texts(name: str, texts: Any) -> tuple[str, ...] | None:
     if texts is None:
         return None
+    if not isinstance(texts, Iterable):
+        raise InvalidTypeError(f"got {name}={texts!r} of type {type(texts).__name__}; pass a name, or several")
     found = (texts,) if isinstance(texts, str) else tuple(texts)
     for text in found:
         if not isinstance(text, str):
