@@ -10,7 +10,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Int64
 
 from ..._errors import InvalidArgumentError, InvalidTypeError
-from ..._require import whole_number
+from ..._require import require_instance, whole_number
 from ..log._about import About
 from ..log._storage import Place
 from ..query._select import select
@@ -281,10 +281,7 @@ class Run:
 
         ```
         """
-        if not isinstance(other, Run):
-            raise InvalidTypeError(
-                f"got a {type(other).__name__} to compare with; pass a Run, as mmsb.open_run returns"
-            )
+        require_instance(other, Run, "mmsb.open_run opens one")
         if self.about is not None and other.about is not None and self.about.paging != other.about.paging:
             raise InvalidArgumentError("the two runs have other leaves, or lie on pages of another size")
         begin, end = max(self.first, other.first), min(self.last, other.last)
