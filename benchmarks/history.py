@@ -74,9 +74,11 @@ def _history(size: float, pages: int) -> mmsb.Run:
 
 
 def _opened(run: mmsb.Run) -> Program:
+    first, last = run.first, run.last
+
     def look() -> np.ndarray:
         again = mmsb.open_run(run.path)
-        return np.array([again.first, len(again.epochs) == again.last + 1])
+        return np.array([again.first == first, again.last == last])
 
     return Program(look)
 
