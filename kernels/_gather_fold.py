@@ -2,7 +2,7 @@
 
 One block holds rows of one width:
 
-    out[r] = t[r, 0] ⊕ t[r, 1] ⊕ … ⊕ t[r, length[r] - 1],      t[r, k] = values[r, k] ⊗ source[columns[r, k]]
+    out[r] = t[r, 0] ⊕ t[r, 1] ⊕ … ⊕ t[r, length[r] - 1],      e.g. t[r, k] = values[r, k] ⊗ source[columns[r, k]]
 
 by halving: with h the largest power of two below the number of terms, t[k] becomes t[k] ⊕ t[k + h], until one is left.
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int32, Shaped
 
@@ -49,56 +50,54 @@ def rounded(product: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
     return jnp.where(product == product, product, jnp.full((), jnp.nan, product.dtype))
 
 
-def _slots(
-    columns: Array, values: Array | None, source: Array, multiply: BinaryOp, *, contracts: bool
-) -> Callable[[int], Array]:
-    """k -> t[:, k]."""
+def fold_terms(
+    term: Callable[[int], Any], width: int, lengths: Int32[Array, "rows"] | None, shortest: int, add: BinaryOp
+) -> Any:
+    """`term(0) ⊕ … ⊕ term(lengths[r] - 1)` for every row r, in the order above.
 
-    def slot(k: int) -> Array:
-        # One gather per slot fuses with the fold. One of [rows, width] needs memory of that size, fresh on every eager
-        # call, and with features it wouldn't stay in cache.
-        gathered = take_rows(source, columns[:, k])
-        if values is None:
-            return gathered
-        product = multiply(values[:, k].reshape(-1, *[1] * (source.ndim - 1)), gathered)
-        return rounded(product) if contracts else product
+    **Arguments:** `term(k)`, arrays [rows, …] or trees of them, read once for every k below `width`; `lengths`, how
+    many terms of a row count, or None if all do; `shortest`, the least of them, at least 1.
 
-    return slot
+    A term that doesn't count is computed and then not taken, never added as a zero: 0 × ∞ and ∞ − ∞ would be NaN.
 
-
-def gather_fold(
-    columns: Int32[Array, "rows width"],
-    values: Shaped[Array, "rows width"] | None,
-    lengths: Int32[Array, "rows"] | None,
-    shortest: int,
-    source: Shaped[Array, "n *features"],
-    add: BinaryOp,
-    multiply: BinaryOp,
-) -> Shaped[Array, "rows *features"]:
-    """Fold one block.
-
-    **Arguments:** `columns` int32[rows, width], valid rows of `source` in every slot, padded ones too; `values`
-    [rows, width] of the source's dtype, or None to fold the gathered rows as they are; `lengths` int32[rows], how many
-    slots of a row count, or None if all do; `shortest`, the least of them (at least 1); `source` [n] or [n, features].
-    **Returns** [rows] or [rows, features].
-
-    A padded slot is computed and then not taken, never added as a zero: 0 × ∞ and ∞ − ∞ would be NaN.
-
-    >>> columns, source = jnp.int32([[0, 1], [1, 0]]), jnp.float32([5, 6])
-    >>> gather_fold(columns, None, jnp.int32([2, 1]), 1, source, jnp.add, jnp.multiply)
-    Array([11.,  6.], dtype=float32)
+    >>> fold_terms(lambda k: jnp.float32([k, 10]), 3, None, 3, jnp.add)
+    Array([ 3., 30.], dtype=float32)
     """
-    # A minimum or maximum rounds nothing, so it has nothing to be contracted with.
-    contracts = getattr(add, "op", add) not in (jnp.minimum, jnp.maximum)
-    slot = _slots(columns, values, source, multiply, contracts=contracts)
-    terms = [slot(k) for k in range(columns.shape[1])]
+    terms = [term(k) for k in range(width)]
     while len(terms) > 1:
         half = 1 << ((len(terms) - 1).bit_length() - 1)
         for k in range(half, len(terms)):
             both = add(terms[k - half], terms[k])
             if lengths is not None and k >= shortest:
-                counts = (lengths > k).reshape(lengths.shape + (1,) * (source.ndim - 1))
-                both = jnp.where(counts, both, terms[k - half])
+                both = _choose(lengths > k, both, terms[k - half])
             terms[k - half] = both
         del terms[half:]
     return terms[0]
+
+
+def _choose(counts: Array, one: Any, other: Any) -> Any:
+    def choose(a: Array, b: Array) -> Array:
+        return jnp.where(counts.reshape(counts.shape + (1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(choose, one, other)
+
+
+def gather_fold(
+    columns: Int32[Array, "rows width"],
+    lengths: Int32[Array, "rows"] | None,
+    shortest: int,
+    source: Shaped[Array, "n *features"],
+    add: BinaryOp,
+) -> Shaped[Array, "rows *features"]:
+    """Fold the rows of `source` that a block names.
+
+    **Arguments:** `columns` int32[rows, width], valid rows of `source` in every slot, padded ones too; `lengths` and
+    `shortest` as for `fold_terms`; `source` [n, …]. **Returns** [rows, …].
+
+    >>> columns, source = jnp.int32([[0, 1], [1, 0]]), jnp.float32([5, 6])
+    >>> gather_fold(columns, jnp.int32([2, 1]), 1, source, jnp.add)
+    Array([11.,  6.], dtype=float32)
+    """
+    # One gather per slot fuses with the fold. One of [rows, width] needs memory of that size, fresh on every eager
+    # call, and with features it wouldn't stay in cache.
+    return fold_terms(lambda k: take_rows(source, columns[:, k]), columns.shape[1], lengths, shortest, add)

@@ -112,7 +112,11 @@ def test_no_run_without_a_name(path, tmp_path, monkeypatch):
         (lambda run: run.at(time=float("nan")), InvalidArgumentError, "got the time nan; pass seconds since 1970"),
         (lambda run: run.at(time=1e300), InvalidArgumentError, "got the time 1e[+]300"),
         (lambda run: run.bisect(3), InvalidTypeError, "got a int to look for; pass a function of the tree"),
-        (lambda run: run.first_difference("p"), InvalidTypeError, "got a str where a Run is needed: mmsb.open_run opens one"),
+        (
+            lambda run: run.first_difference("p"),
+            InvalidTypeError,
+            "got a str where a Run is needed: mmsb.open_run opens one",
+        ),
     ],
 )
 def test_bad_questions_are_named(ask, error, text):

@@ -5,7 +5,8 @@ Changes spread in two ways: `matmul` and `closure` take a sparse operator to a v
 """
 
 from ._closure import Closure, closure
-from ._matmul import matmul
+from ._matmul import Selected, matmul
+from ._matrices import coalesce, ewise_add, ewise_multiply, reduce, restrict, sparse_product, to_dense, to_scipy
 from ._reach import pages_needed
 from ._rule import Rule, RuleGraph, Term
 from ._sparse import SparseMatrix
@@ -17,13 +18,22 @@ __all__ = [
     "Propagated",
     "Rule",
     "RuleGraph",
+    "Selected",
     "SparseMatrix",
     "Term",
     "Ticked",
     "WaveReport",
     "closure",
+    "coalesce",
+    "ewise_add",
+    "ewise_multiply",
     "matmul",
     "pages_needed",
     "propagate",
+    "reduce",
+    "restrict",
+    "sparse_product",
     "tick",
+    "to_dense",
+    "to_scipy",
 ]

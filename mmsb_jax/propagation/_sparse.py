@@ -10,42 +10,40 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from jax.typing import ArrayLike
-from jaxtyping import Array, Int32, Shaped
+from jaxtyping import Array, Int, Int32
 
 from .._errors import InvalidArgumentError, InvalidTypeError
-from ._blocks import BlockPlan, plan
-
-_INT32_MAX = int(np.iinfo(np.int32).max)
-
-
-class Block(eqx.Module):
-    """Pieces of rows, all of one width. See `kernels.gather_fold` for what the arrays mean."""
-
-    columns: Int32[Array, "rows width"]
-    values: Shaped[Array, "rows width"] | None
-    lengths: Int32[Array, "rows"] | None
-    shortest: int = eqx.field(static=True)
+from ..graph._traverse import group
+from ._blocks import plan
+from ._entries import as_values, check_indices, checked_shape, checked_values, whole_numbers
+from ._links import Block, Fold, Links, collect, spread
+from ._transpose import block_of, links_of, slots_of
 
 
 class SparseMatrix(eqx.Module):
     """A sparse matrix for `matmul` and `closure`, in any semiring. Immutable; a pytree; pass it to jitted functions.
 
-    Built on the host by `from_coo` or `from_scipy`. What isn't stored is the `zero` of whatever semiring uses it, and
-    an entry that is stored counts, be it 0. Entries of one row and column are kept apart; a product combines them by
-    its ⊕. Within a row, entries are taken in the order in which they were given, in pieces of 64 (see `_blocks`), so
-    that the same entries give the same bits always. `values` of its blocks are differentiable leaves; its structure
-    isn't.
+    Built on the host by `from_coo`, `from_csr`, `from_scipy`, `from_bcoo`, `from_networkx`. What isn't stored is the
+    `zero` of whatever semiring uses it, and an entry that is stored counts, be it 0. Parallel entries, of one row and
+    column, are kept apart, and a product combines them by its ⊕; `coalesce` merges them. Within a row, entries are
+    taken in the order in which they were given, in pieces of 64 (see `_blocks`), so that the same entries give the same
+    bits always. The values are differentiable leaves (`values`, `with_values`); the structure isn't.
 
     >>> import jax.numpy as jnp, numpy as np
     >>> roads = SparseMatrix.from_coo([0, 0, 1], [1, 2, 2], np.float32([5, 9, 3]), (3, 3))
     >>> roads
     SparseMatrix(shape=(3, 3), entries=3, dtype=float32)
+    >>> roads.T.row, roads.T.values
+    (array([1, 2, 2], dtype=int32), Array([5., 9., 3.], dtype=float32))
     """
 
     levels: tuple[tuple[Block, ...], ...]
-    home: Int32[Array, "rows"] | None  # where each row's value lies among all pieces; None: rows in order, none empty
+    home: Int32[Array, " rows"] | None  # where each row's value lies among all pieces; None: rows in order, none empty
+    slot: Int32[Array, " entries"]  # where each entry lies in level 0, in the order in which they were given
+    links: Links | None
     shape: tuple[int, int] = eqx.field(static=True)
-    entries: int = eqx.field(static=True)
+
+    # Making one.
 
     @classmethod
     def from_coo(
@@ -59,29 +57,59 @@ class SparseMatrix(eqx.Module):
 
         With `value=None` it is a pattern: every weight is `one`, and ⊗ is left out.
 
-        `row`, `col`: integers [entries]; `value`: [entries], finite or infinite, of any dtype that JAX holds.
+        **Arguments:** `row`, `col`: integers [entries]; `value`: [entries], finite or infinite, of any dtype that JAX
+        holds, or a tree of such arrays for a semiring of trees.
+
         Raises `InvalidArgumentError` for lengths, shapes, indices and values (NaN) that can't be; `InvalidTypeError`
         for wrong dtypes and for traced arrays.
 
         >>> SparseMatrix.from_coo([0, 1], [1, 0], None, (2, 2)).dtype is None
         True
         """
-        rows, columns = _whole_numbers("row", row), _whole_numbers("col", col)
-        size = _checked_shape(shape)
-        _check_indices(rows, columns, size)
-        values = None if value is None else _checked_values(value, rows, columns)
+        rows, columns = whole_numbers("row", row), whole_numbers("col", col)
+        size = checked_shape(shape)
+        check_indices(rows, columns, size)
+        values = jax.tree.map(lambda leaf: checked_values(leaf, rows, columns), as_values(value))
+        order = None
         if np.any(rows[1:] < rows[:-1]):
-            order = np.argsort(rows, kind="stable")
-            rows, columns = rows[order], columns[order]
-            values = None if values is None else values[order]
+            order = group(rows.astype(np.int32), size[0])[1]
+            columns = columns[order]
         layout = plan(np.bincount(rows, minlength=size[0]))
-        levels = tuple(
-            tuple(_block(block, columns, values) if depth == 0 else _block(block, None, None) for block in blocks)
+        levels = [
+            [block_of(block, columns if depth == 0 else None) for block in blocks]
             for depth, blocks in enumerate(layout.levels)
-        )
+        ]
+        slot, done = np.zeros(len(rows), np.int32), 0
+        for nth, block in enumerate(layout.levels[0] if levels else ()):
+            given = block.entry if order is None else order[block.entry]
+            held = jax.tree.map(lambda leaf, at=given: jnp.asarray(leaf[at]), values)
+            levels[0][nth] = eqx.tree_at(lambda b: b.values, levels[0][nth], held, is_leaf=lambda x: x is None)
+            used = np.arange(given.shape[1])[:, None] < block.lengths
+            slot[given.T[used]] = done + np.flatnonzero(used.reshape(-1))
+            done += given.size
         in_order = np.array_equal(layout.home, np.arange(layout.pieces))
         home = None if in_order else jnp.asarray(layout.home, jnp.int32)
-        return cls(levels, home, size, len(rows))
+        return cls(tuple(map(tuple, levels)), home, jnp.asarray(slot), None, size)
+
+    @classmethod
+    def from_csr(
+        cls, indptr: ArrayLike | Any, indices: ArrayLike | Any, value: ArrayLike | Any | None, shape: tuple[int, int]
+    ) -> SparseMatrix:
+        """Compressed rows: the entries of row i are those from `indptr[i]` to `indptr[i + 1]`, in columns `indices`.
+
+        Arguments and errors as for `from_coo`; `indptr` is int[rows + 1], ascending from 0 to the number of entries.
+
+        >>> SparseMatrix.from_csr([0, 2, 3], [0, 1, 1], None, (2, 2)).row
+        array([0, 0, 1], dtype=int32)
+        """
+        starts, columns, size = whole_numbers("indptr", indptr), whole_numbers("indices", indices), checked_shape(shape)
+        ends = (0, len(columns))
+        if len(starts) != size[0] + 1 or np.any(np.diff(starts) < 0) or (starts[0], starts[-1]) != ends:
+            raise InvalidArgumentError(
+                f"indptr must be int[{size[0] + 1}], ascending from 0 to {len(columns)}; got {len(starts)} numbers"
+                + (f" from {starts[0]} to {starts[-1]}" if len(starts) else "")
+            )
+        return cls.from_coo(np.repeat(np.arange(size[0]), np.diff(starts)), columns, value, size)
 
     @classmethod
     def from_scipy(cls, matrix: Any) -> SparseMatrix:
@@ -101,92 +129,209 @@ class SparseMatrix(eqx.Module):
         entries = matrix.tocoo()
         return cls.from_coo(entries.row, entries.col, entries.data, entries.shape)
 
+    @classmethod
+    def from_bcoo(cls, matrix: Any) -> SparseMatrix:
+        """From a `jax.experimental.sparse.BCOO` of two sparse dimensions; its padding, out of range, is left out.
+
+        Raises `InvalidTypeError` for anything else, and what `from_coo` raises.
+
+        >>> from jax.experimental import sparse
+        >>> SparseMatrix.from_bcoo(sparse.BCOO.fromdense(jnp.eye(3)))
+        SparseMatrix(shape=(3, 3), entries=3, dtype=float32)
+        """
+        if not (hasattr(matrix, "indices") and hasattr(matrix, "data")) or np.ndim(matrix.indices) != 2:
+            raise InvalidTypeError(f"from_bcoo takes a BCOO matrix of two dimensions; got {type(matrix).__name__}")
+        if np.ndim(matrix.data) != 1 or matrix.indices.shape[1] != 2:
+            raise InvalidTypeError(
+                f"got a BCOO with indices {matrix.indices.shape} and data {matrix.data.shape}; both of its dimensions "
+                "must be sparse, and none a batch: BCOO.fromdense(array)"
+            )
+        index = np.asarray(matrix.indices)
+        inside = (index < np.array(matrix.shape)).all(axis=1)
+        return cls.from_coo(index[inside, 0], index[inside, 1], np.asarray(matrix.data)[inside], matrix.shape)
+
+    @classmethod
+    def from_networkx(cls, graph: Any, *, weight: str | None = "weight", dtype: Any = np.float32) -> SparseMatrix:
+        """From a networkx graph: an edge from node number j to node number i is the entry [i, j].
+
+        Nodes are numbered in the order of `graph.nodes`; an edge of an undirected graph leads both ways.
+
+        **Arguments:** `weight`, the name of the edges' attribute, 1 where it is missing; None: a pattern.
+
+        >>> import networkx as nx
+        >>> graph = nx.DiGraph([("a", "b", {"weight": 5}), ("b", "c", {"weight": 3})])
+        >>> SparseMatrix.from_networkx(graph).row
+        array([1, 2], dtype=int32)
+        """
+        if not (hasattr(graph, "edges") and hasattr(graph, "nodes") and hasattr(graph, "is_directed")):
+            raise InvalidTypeError(f"from_networkx takes a networkx graph; got {type(graph).__name__}")
+        number = {node: nth for nth, node in enumerate(graph.nodes)}
+        edges = [
+            (number[a], number[b], 1 if weight is None else data.get(weight, 1)) for a, b, data in graph.edges.data()
+        ]
+        if not graph.is_directed():
+            edges += [(b, a, value) for a, b, value in edges if a != b]
+        parent, child, values = zip(*edges, strict=True) if edges else ((), (), ())
+        value = None if weight is None else np.array(values, dtype)
+        return cls.from_coo(np.array(child, int), np.array(parent, int), value, (len(number), len(number)))
+
+    # Looking at it. On the host: none of these works on a traced matrix.
+
+    @property
+    def entries(self) -> int:
+        """How many entries are stored."""
+        return self.slot.shape[-1]
+
     @property
     def dtype(self) -> np.dtype | None:
-        """The dtype of the values; None for a pattern, or without entries."""
-        values = self.levels[0][0].values if self.levels else None
-        return None if values is None else np.dtype(values.dtype)
+        """The dtype of the values; None for a pattern, without entries, and for values that are trees."""
+        held: Any = self.block_values[0] if self.first else None
+        return np.dtype(held.dtype) if hasattr(held, "dtype") else None
 
     @property
     def padding(self) -> float:
         """Slots laid out per entry: 1.0 is none to spare."""
-        slots = sum(block.columns.size for block in self.levels[0]) if self.levels else 0
+        slots = sum(block.columns.size for block in self.first)
         return slots / self.entries if self.entries else 1.0
 
+    @property
+    def row(self) -> Int[np.ndarray, " entries"]:
+        """The row of each entry, in the order in which they were given."""
+        return self._coordinates()[0]
+
+    @property
+    def col(self) -> Int[np.ndarray, " entries"]:
+        """The column of each entry, in the order in which they were given."""
+        return self._coordinates()[1]
+
+    @property
+    def values(self) -> Any:
+        """The value of each entry, in the order in which they were given, [entries]; None for a pattern. Also traced.
+
+        >>> SparseMatrix.from_coo([1, 0], [0, 0], np.float32([5, 9]), (2, 2)).values
+        Array([5., 9.], dtype=float32)
+        """
+        if not self.first or self.first[0].values is None:
+            return None
+        columns, back = _entry_of_slot(self)
+
+        def of(*blocks: Array) -> Array:
+            return collect([list(block.T) for block in blocks], columns, back, self.entries)
+
+        return jax.tree.map(of, *self.block_values)
+
     def __repr__(self) -> str:
-        dtype = "pattern" if self.dtype is None else f"dtype={self.dtype.name}"
-        return f"SparseMatrix(shape={self.shape}, entries={self.entries}, {dtype})"
+        kind = "pattern" if self.dtype is None else f"dtype={self.dtype.name}"
+        if self.first and self.dtype is None and self.first[0].values is not None:
+            kind = "values are trees"
+        return f"SparseMatrix(shape={self.shape}, entries={self.entries}, {kind})"
 
+    # Another one.
 
-def _block(block: BlockPlan, columns: np.ndarray | None, values: np.ndarray | None) -> Block:
-    return Block(
-        columns=jnp.asarray(block.entry if columns is None else columns[block.entry], jnp.int32),
-        values=None if values is None else jnp.asarray(values[block.entry]),
-        lengths=jnp.asarray(block.lengths, jnp.int32) if block.padded else None,
-        shortest=int(block.lengths.min()),
-    )
+    def with_values(self, value: ArrayLike | Any) -> SparseMatrix:
+        """The same structure with other values, [entries] in the order in which they were given. Also traced.
 
+        Raises `InvalidArgumentError` when there are more or fewer. NaN isn't looked for.
 
-def _on_host(what: str, value: ArrayLike | Any) -> np.ndarray:
-    if isinstance(value, jax.core.Tracer):
-        raise InvalidTypeError(
-            f"{what} is traced, but a SparseMatrix is laid out on the host: build it outside jit, vmap and grad, and "
-            "pass it in as an argument"
+        >>> roads = SparseMatrix.from_coo([1, 0], [0, 0], None, (2, 2))
+        >>> roads.with_values(jnp.float32([5, 9])).values
+        Array([5., 9.], dtype=float32)
+        """
+        arrays = jax.tree.map(jnp.asarray, as_values(value))
+        for leaf in jax.tree.leaves(arrays):
+            if leaf.shape != (self.entries,):
+                raise InvalidArgumentError(f"got values of shape {leaf.shape}; the matrix has [{self.entries}] entries")
+        return self.with_block_values(_by_blocks(self, arrays))
+
+    def with_transpose(self) -> SparseMatrix:
+        """This matrix, and with it what derivatives in reverse mode need, so that they don't have to lay it out.
+
+        A matrix that is an argument of a jitted function, and differentiated there, needs this.
+
+        Raises `InvalidTypeError` for a traced matrix.
+        """
+        self._require_concrete()
+        return self.linked()
+
+    def transpose(self) -> SparseMatrix:
+        """The transposed matrix, its entries in the same order. Also `T`.
+
+        >>> SparseMatrix.from_coo([1, 0], [0, 0], np.float32([5, 9]), (2, 3)).T.shape
+        (3, 2)
+        """
+        row, col = self._coordinates()
+        return SparseMatrix.from_coo(col, row, self.values, self.shape[::-1])
+
+    @property
+    def T(self) -> SparseMatrix:
+        """`transpose()`."""
+        return self.transpose()
+
+    # For the other modules of this layer.
+
+    @property
+    def first(self) -> tuple[Block, ...]:
+        """The blocks of level 0."""
+        return self.levels[0] if self.levels else ()
+
+    @property
+    def block_values(self) -> tuple[Any, ...]:
+        """The values by block, as they are laid out."""
+        return tuple(block.values for block in self.first)
+
+    def with_block_values(self, values: tuple[Any, ...]) -> SparseMatrix:
+        """The same structure with other values by block."""
+        if not self.levels:
+            return self
+        first = tuple(
+            Block(block.columns, held, block.lengths, block.shortest)
+            for block, held in zip(self.first, values, strict=True)
         )
-    array = np.asarray(value)
-    if array.ndim != 1:
-        raise InvalidArgumentError(f"{what} must have one dimension, [entries]; got shape {array.shape}")
-    return array
+        return SparseMatrix((first, *self.levels[1:]), self.home, self.slot, self.links, self.shape)
 
+    def linked(self) -> SparseMatrix:
+        """With links, unless it is traced; they are laid out once and kept beside the matrix, not in its tree."""
+        if self.links is not None or isinstance(self.slot, jax.core.Tracer) or not self.first:
+            return self
+        known = self.__dict__.get("_links")
+        if known is None:
+            with jax.ensure_compile_time_eval():
+                known = links_of(self.levels, self.home, self.shape)
+            object.__setattr__(self, "_links", known)
+        return SparseMatrix(self.levels, self.home, self.slot, known, self.shape)
 
-def _whole_numbers(what: str, value: ArrayLike | Any) -> np.ndarray:
-    array = _on_host(what, value)
-    if array.size and array.dtype.kind not in "iu":
-        raise InvalidTypeError(
-            f"{what} must hold integers; got {array.dtype.name}. Cast it, e.g. {what}.astype(np.int32)"
-        )
-    return array.astype(np.int64)
+    def _coordinates(self) -> tuple[Int[np.ndarray, " entries"], Int[np.ndarray, " entries"]]:
+        self._require_concrete()
+        slots = slots_of(self.levels, self.home, self.shape[0])
+        found = np.empty((2, int(max(slots.slot, default=-1)) + 1), np.int32)
+        found[:, slots.slot] = slots.row, slots.column
+        row, col = found[:, np.asarray(self.slot)]
+        return row, col
 
-
-def _checked_shape(shape: tuple[int, int] | Any) -> tuple[int, int]:
-    try:
-        rows, columns = (int(size) for size in shape)
-    except (TypeError, ValueError) as error:
-        raise InvalidTypeError(f"shape must be a pair (rows, columns); got {shape!r}") from error
-    if not (0 <= rows < _INT32_MAX and 0 <= columns < _INT32_MAX):
-        raise InvalidArgumentError(f"shape is {shape!r}; rows and columns must lie in 0 … {_INT32_MAX - 1}")
-    return rows, columns
-
-
-def _check_indices(row: np.ndarray, col: np.ndarray, shape: tuple[int, int]) -> None:
-    if len(row) != len(col):
-        raise InvalidArgumentError(f"row has {len(row)} entries and col {len(col)}; they must have as many")
-    for what, index, size in (("row", row, shape[0]), ("col", col, shape[1])):
-        wrong = np.flatnonzero((index < 0) | (index >= size))
-        if wrong.size:
-            k = int(wrong[0])
-            raise InvalidArgumentError(
-                f"{what}[{k}] is {index[k]}, outside 0 … {size - 1} ({wrong.size} such entries). Indices count from 0; "
-                f"enlarge shape={shape}, or drop these entries"
+    def _require_concrete(self) -> None:
+        if isinstance(self.slot, jax.core.Tracer):
+            raise InvalidTypeError(
+                "this matrix is traced, and its structure is on the device; ask outside jit and vmap"
             )
 
 
-def _checked_values(value: ArrayLike | Any, row: np.ndarray, col: np.ndarray) -> np.ndarray:
-    array = _on_host("value", value)
-    if len(array) != len(row):
-        raise InvalidArgumentError(
-            f"value has {len(array)} entries and row {len(row)}; they must have as many. "
-            "For one weight everywhere use np.full(len(row), weight), for none value=None"
-        )
-    held = jax.dtypes.canonicalize_dtype(array.dtype)
-    with np.errstate(over="ignore"):
-        cast = array.astype(held)
-    if jnp.issubdtype(held, jnp.integer) and not np.array_equal(cast, array):
-        raise InvalidArgumentError(f"value holds integers that {held.name} can't; scale them, or enable x64 in JAX")
-    if jnp.issubdtype(held, jnp.floating) and np.isnan(cast).any():
-        k = int(np.flatnonzero(np.isnan(cast))[0])
-        raise InvalidArgumentError(
-            f"value[{k}], at row {row[k]}, column {col[k]}, is NaN, which belongs to no semiring; drop the entry, "
-            "or put a number there"
-        )
-    return cast
+def _by_blocks(matrix: SparseMatrix, values: Any) -> tuple[Any, ...]:
+    """Values by entry, laid out."""
+    columns, back = _entry_of_slot(matrix)
+    leaves, structure = jax.tree.flatten(values)
+    laid = [spread(leaf, columns, back) for leaf in leaves]
+    return tuple(
+        jax.tree.unflatten(structure, [jnp.stack(leaf[b], axis=1) for leaf in laid]) for b in range(len(matrix.first))
+    )
+
+
+def _entry_of_slot(matrix: SparseMatrix) -> tuple[list[Array], Fold]:
+    """By block, the entry of each slot, and the way back. A padded slot has entry 0, and nothing reads it."""
+    slots = sum(block.columns.size for block in matrix.first)
+    entry = jnp.zeros(slots, jnp.int32).at[matrix.slot].set(jnp.arange(matrix.entries, dtype=jnp.int32))
+    columns, done = [], 0
+    for block in matrix.first:
+        rows, width = block.columns.shape
+        columns.append(entry[done : done + rows * width].reshape(width, rows).T)
+        done += rows * width
+    return columns, Fold(((Block(matrix.slot[:, None], None, None, 1),),), None, matrix.entries)
