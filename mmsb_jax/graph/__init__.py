@@ -6,5 +6,7 @@ validated on the host, once; the layers above plan their jitted work from its ar
 
 from ._edges import EdgeKind
 from ._graph import ShadowPageGraph
+from ._svg import to_svg
+from ._validate import Check, GraphReport, validate_edges
 
-__all__ = ["EdgeKind", "ShadowPageGraph"]
+__all__ = ["Check", "EdgeKind", "GraphReport", "ShadowPageGraph", "to_svg", "validate_edges"]
