@@ -14,7 +14,7 @@ from ._layout import Layout, arrange
 from ._names import label_of_page
 
 # More than this nobody reads.
-_MOST_PAGES, _MOST_EDGES, _MOST_WEIGHTS, _MOST_BARS, _LONGEST = 60, 180, 40, 40, 24
+_MOST_PAGES, _MOST_EDGES, _MOST_WEIGHTS, _MOST_BARS, _LONGEST, _ABREAST = 60, 180, 40, 40, 24, 6
 
 _ROW, _BOX, _GAP, _MARGIN, _LETTER, _ARROW = 38, 26, 70, 16, 7.2, 8
 
@@ -78,10 +78,23 @@ class _Drawing:
             _Arrow(pair, EdgeKind(kind), weight, pairs.setdefault(pair, len(pairs)))
             for pair, kind, weight in zip(ends, graph.kind.tolist(), weights, strict=True)
         ]
-        self.layout: Layout = arrange(pages, [self.column[page] for page in pages], list(pairs))
+        self.layout = self._arranged(list(pairs))
         self._spread_columns()
         self.leaving = self._ports(0)
         self.arriving = self._ports(1)
+        order = sorted(range(len(self.arrows)), key=lambda i: (self.arrows[i].pair[1], self.arriving[i]))
+        self.turn = {number: i for i, number in enumerate(order)}  # neighbours at one page take turns
+
+    def _arranged(self, pairs: list[tuple[int, int]]) -> Layout:
+        """Places of the pages that have edges; those that have none stand in rows below."""
+        linked = sorted({page for pair in pairs for page in pair})
+        layout = arrange(linked, [self.column[page] for page in linked], pairs)
+        alone = [page for page in self.pages if page not in layout.row]
+        columns = max(self.column.values(), default=0) + 1 if pairs else min(len(alone), _ABREAST)
+        for i, page in enumerate(alone):
+            self.column[page] = i % columns
+            layout.row[page] = layout.height + 0.5 + i // columns
+        return layout._replace(height=layout.height + (-(-len(alone) // columns) if alone else 0))
 
     def _spread_columns(self) -> None:
         widths = [44.0] * (max(self.column.values(), default=-1) + 1)
@@ -159,9 +172,9 @@ class _Drawing:
 
     def _weight(self, number: int) -> str:
         points, arrow = self._points(number), self.arrows[number]
-        # The last piece of the way is the arrow's own; there its label stands, a little before the head.
+        # The last piece of the way is the arrow's own. There its label stands, neighbours' at other heights of it.
         (x, y), (end_x, end_y) = points[-2:]
-        part = 0.62
+        part = 0.7 if self.turn[number] % 2 else 0.36
         curve = 3 * part**2 * (1 - part) + part**3
         text = f"{arrow.weight:g}"
         middle = (x + (end_x - x) * (1.5 * part * (1 - part) + part**3), y + (end_y - y) * curve)
@@ -211,7 +224,7 @@ def _summary(graph: EdgeArrays, connected: int) -> str:
     captions = [
         *_captions(graph, connected),
         f"Pages aren't drawn one by one, as {counted(connected, 'page')} couldn't be read "
-        f"(at most {_MOST_PAGES}, with {_MOST_EDGES} edges): graph.subgraph(pages) is a part.",
+        f"(at most {_MOST_PAGES}, with {_MOST_EDGES} edges): graph.subgraph(pages) draws a part.",
     ]
     parts += [_line(_MARGIN, floor + 38 + 16 * i, text) for i, text in enumerate(captions)]
     width = max(bars * step, *(6.2 * len(text) for text in captions)) + 2 * _MARGIN
