@@ -4,7 +4,7 @@ import enum
 import operator
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int8, Int32
+from jaxtyping import Bool, Float32, Int8, Int32, Integer
 from numpy.typing import ArrayLike
 
 from .._errors import InvalidArgumentError, InvalidTypeError, PageNotFoundError
@@ -77,7 +77,7 @@ def page_count(num_pages: object) -> int:
     return count
 
 
-def whole_ids(ids: ArrayLike, name: str) -> Int[np.ndarray, " ids"]:
+def whole_ids(ids: ArrayLike, name: str) -> Integer[np.ndarray, " ids"]:
     """`ids`, one or many, as a vector of whole numbers, whether there are such pages or not."""
     array = np.atleast_1d(_as_array(ids, name))
     if array.ndim != 1:
@@ -113,7 +113,7 @@ def edge_ends(
 
 
 def _describe_strangers(
-    ids: Int[np.ndarray, " ids"], strangers: Bool[np.ndarray, " ids"], num_pages: int, name: str
+    ids: Integer[np.ndarray, " ids"], strangers: Bool[np.ndarray, " ids"], num_pages: int, name: str
 ) -> str:
     first = int(np.argmax(strangers))
     others = int(strangers.sum()) - 1

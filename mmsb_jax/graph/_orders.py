@@ -9,8 +9,8 @@ from jaxtyping import Bool, Int, Int32
 from .._errors import CapacityError
 from ._arrays import EdgeArrays
 
-# Bits for each of the two sets of the pages below, over all pages of a block: 64 MiB.
-_BITS = 2**29
+# Bits in each of the two sets of the pages below, over all pages: 64 MiB; and how many a block has at least.
+_BITS, _LEAST = 2**29, 64
 
 
 def reverse_postorder(graph: EdgeArrays) -> Int32[np.ndarray, " pages"]:
@@ -66,7 +66,7 @@ def _blocks(graph: EdgeArrays) -> Iterator[_Block]:
     far, start = graph.child[graph.out_edge].data, graph.out_start.data
     above = np.flatnonzero(np.diff(graph.out_start))
     upwards = above[np.argsort(-graph.levels()[above], kind="stable")].tolist()
-    width = max(64, _BITS // max(1, len(upwards)))
+    width = max(_LEAST, min(graph.num_pages, _BITS // max(1, len(upwards))))
     for first in range(0, graph.num_pages, width):
         below: dict[int, int] = {}
         further: dict[int, int] = {}
@@ -100,7 +100,6 @@ def pairs_below(graph: EdgeArrays, limit: int) -> tuple[Int[np.ndarray, " pairs"
     left = limit
     parents, children = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for block in _blocks(graph):
-        size = -(-block.width // 8)
         for page, bits in block.below.items():
             left -= bits.bit_count()
             if left < 0:
@@ -110,7 +109,7 @@ def pairs_below(graph: EdgeArrays, limit: int) -> tuple[Int[np.ndarray, " pairs"
                     "descendants(pages) for the pages that matter"
                 )
             if bits:
-                packed = np.frombuffer(bits.to_bytes(size, "little"), np.uint8)
+                packed = np.frombuffer(bits.to_bytes(-(-bits.bit_length() // 8), "little"), np.uint8)
                 found = block.first + np.flatnonzero(np.unpackbits(packed, bitorder="little"))
                 parents.append(np.full(len(found), page))
                 children.append(found)

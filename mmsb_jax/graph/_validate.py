@@ -6,7 +6,7 @@ from typing import Any
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Bool, Int, Int8, Int32
+from jaxtyping import Bool, Int, Int8, Int32, Integer
 from numpy.typing import ArrayLike
 from scipy import sparse
 
@@ -169,7 +169,7 @@ def validate_graph(graph: EdgeArrays) -> GraphReport:
     return GraphReport(count, graph.num_edges, (dangling, cycles, duplicates, orphans))
 
 
-def _rows(chosen: Int[np.ndarray, " n"], *columns: Int[np.ndarray, " edges"]) -> list[Pages]:
+def _rows(chosen: Int[np.ndarray, " n"], *columns: Integer[np.ndarray, " edges"]) -> list[Pages]:
     """The first few rows; without columns the chosen numbers themselves."""
     few = chosen[:_EXAMPLES]
     return list(zip(*([column[few].tolist() for column in columns] or [few.tolist()]), strict=True))
