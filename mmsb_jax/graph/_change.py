@@ -1,6 +1,7 @@
 """Edges added to sorted arrays, or taken out of them, without sorting anew: a few copies instead of a build."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int, Int8, Int32
@@ -121,8 +122,9 @@ def _allowance(graph: EdgeArrays) -> int:
     return (graph.num_pages + graph.num_edges) // _WALKED
 
 
-def _rebuilt(graph: AnyGraph, **arrays: np.ndarray | None) -> AnyGraph:
-    return dataclasses.replace(graph, **{k: None if v is None else frozen(v) for k, v in arrays.items()})
+def _rebuilt(graph: AnyGraph, **arrays: Any) -> AnyGraph:
+    read_only: dict[str, Any] = {name: None if array is None else frozen(array) for name, array in arrays.items()}
+    return dataclasses.replace(graph, **read_only)
 
 
 def _levelled(graph: AnyGraph, level: Int32[np.ndarray, " pages"] | None) -> AnyGraph:

@@ -256,7 +256,8 @@ class ShadowPageGraph(EdgeArrays):
         >>> graph.subgraph([0, 2])
         ShadowPageGraph(3 pages, 1 edges: 1 data; 2 levels, unweighted)
         """
-        keep = np.ones(self.num_edges, np.bool_) if kind is None else self._of_kind(kind)
+        wanted = self._of_kind(kind)
+        keep = np.ones(self.num_edges, np.bool_) if wanted is None else wanted
         if pages is not None:
             inside = np.zeros(self.num_pages, np.bool_)
             inside[page_ids(pages, self.num_pages, "pages")] = True

@@ -192,7 +192,7 @@ def _named(nodes: list[Hashable], edges: Iterable[Edge], weight: str, kind: str)
         )
     kinds = [attributes.get(kind, EdgeKind.DATA) for attributes in data]
     parents, children = [names[parent] for parent, _ in ends], [names[child] for _, child in ends]
-    weight_of_edge = None if bare or not ends else weights
+    weight_of_edge: Any = None if bare or not ends else weights
     kind_of_edge = [EdgeKind.parse(value) for value in kinds]
     graph = naming_cycles(
         names,

@@ -10,6 +10,7 @@ The walks are plain Python and end with None when they have met more edges than 
 the whole graph is then cheaper.
 """
 
+from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 
 import numpy as np
@@ -52,7 +53,7 @@ class _Raise:
         self.added: dict[int, list[int]] = {}
         self._height = level.data
         self._start, self._far = out.start.data, out.neighbour.data
-        self._edge = out.edge.data if out.edge is not None else memoryview(np.arange(len(out.neighbour)))
+        self._edge = _numbers(out)
 
     def insert(self, parent: int, child: int) -> None:
         """Add one edge. When it leaves `allowed` below nought, the levels are unfinished."""
@@ -82,6 +83,10 @@ class _Raise:
         return [] if self.allowed < 0 else [*(self._far[edge] for edge in self._edge[begin:end]), *more]
 
 
+def _numbers(adjacency: Adjacency) -> Sequence[int]:
+    return range(len(adjacency.neighbour)) if adjacency.edge is None else adjacency.edge.data
+
+
 def _way_back(cause: dict[int, int], page: int, first: int) -> list[int]:
     way = [page]
     while page != first:
@@ -106,7 +111,7 @@ def lowered(
     level = level.copy()
     height = level.data
     in_start, in_far, out_start, out_far = into.start.data, into.neighbour.data, out.start.data, out.neighbour.data
-    edge_of = out.edge.data if out.edge is not None else memoryview(np.arange(len(out.neighbour)))
+    edge_of = _numbers(out)
     waiting = [(before[page], page) for page in bearing.tolist()]
     heapify(waiting)
     known = set(bearing.tolist())
