@@ -55,7 +55,36 @@ def programs(draw):
         if a != b
     ]
     batches = st.lists(st.tuples(st.booleans(), st.lists(edge, max_size=4)), max_size=8)
-    return first, draw(batches), draw(st.sampled_from([0, 1, 3, 1000]))
+    return first, draw(batches), draw(st.sampled_from([0, 3, 1000, 1000]))
+
+
+def random_edges(rng, count, rank):
+    """Edges from lower to higher rank, as (parent, child, kind, weight)."""
+    ends = rank[np.sort(rng.choice(PAGES * PAGES, count)[:, None] // [1, PAGES] % PAGES, axis=1)]
+    ends = ends[ends[:, 0] != ends[:, 1]].tolist()
+    return [(a, b, KINDS[rng.integers(4)], float(rng.integers(99))) for a, b in ends]
+
+
+def test_many_random_batches_equal_building_anew(rng, monkeypatch):
+    monkeypatch.setattr(_change, "_allowance", lambda graph: 1000)
+    for _ in range(150):
+        rank = rng.permutation(PAGES)
+        edges = random_edges(rng, 20, rank)
+        batch = random_edges(rng, 8, rank)
+        ends, more = columns(batch, weighted=True)
+        graph = build(edges, weighted=True).with_edges(*ends, **more)
+        assert eqx.tree_equal(graph, build([*edges, *batch], weighted=True))
+        gone = [edges[i] for i in rng.choice(len(edges), 4)]
+        graph = graph.without_edges([e[0] for e in gone], [e[1] for e in gone])
+        assert eqx.tree_equal(graph, build(_removed([*edges, *batch], gone, None), weighted=True))
+
+
+def test_edges_of_one_batch_close_a_cycle_together(monkeypatch):
+    monkeypatch.setattr(_change, "_allowance", lambda graph: 1000)
+    graph = ShadowPageGraph.from_edges([0, 1], [1, 2], num_pages=4)
+    with pytest.raises(GraphCycleError) as caught:
+        graph.with_edges([3, 2], [1, 3])  # the first leads to a higher level, the second lifts its parent
+    assert caught.value.cycle == (1, 2, 3, 1)
 
 
 def _removed(edges, batch, kind):
