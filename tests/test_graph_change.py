@@ -174,8 +174,9 @@ def test_a_short_cycle_is_found_by_the_walk_alone(walks):
 
 def test_the_edges_between_pages():
     graph = ShadowPageGraph.from_edges(
-        [0, 0, 0, 1], [1, 1, 2, 2], kind=["data", "control", "data", "data"], num_pages=3
+        [0, 0, 0, 1], [1, 1, 2, 2], kind=["data", "control", "data", "compiler"], num_pages=3
     )
     assert graph.has_edge([0, 0, 1, 2], [1, 2, 2, 0]).tolist() == [True, True, True, False]
     assert graph.has_edge([0, 0], [1, 2], "control").tolist() == [True, False]
+    assert graph.has_edge(1, 2, "data").tolist() == [False]
     assert graph.has_edge([], []).tolist() == []

@@ -13,11 +13,13 @@ from hypothesis import given
 
 from mmsb_jax import GraphCycleError, InvalidArgumentError, InvalidTypeError, MissingPackageError, PageNotFoundError
 from mmsb_jax.graph import (
+    GraphBuilder,
     ShadowPageGraph,
     from_networkx,
     from_rustworkx,
     from_scipy,
     to_dot,
+    to_mermaid,
     to_networkx,
     to_rustworkx,
     to_scipy,
@@ -179,6 +181,12 @@ def test_names_that_do_not_fit_are_refused(case, write):
     names, error, text = BAD_NAMES[case]
     with pytest.raises(error, match=text):
         write(ShadowPageGraph.from_edges([0], [1], num_pages=3), names)
+
+
+@pytest.mark.parametrize("write", [to_networkx, to_rustworkx, to_scipy, to_dot, to_mermaid, to_svg])
+def test_a_graph_with_its_names_is_passed_as_two(write):
+    with pytest.raises(InvalidTypeError, match=r"got a NamedGraph .* pass both: to_dot\(\*named\)"):
+        write(GraphBuilder("a").build())
 
 
 @pytest.mark.parametrize("package", ["networkx", "rustworkx"])

@@ -1,11 +1,12 @@
 """What a graph is made of: the edges, sorted, and the way from a page to its edges."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Float32, Int8, Int32
 
+from .._errors import InvalidTypeError
 from ._traverse import Adjacency
 
 AnyGraph = TypeVar("AnyGraph", bound="EdgeArrays")
@@ -51,6 +52,15 @@ class EdgeArrays(eqx.Module):
         [0, 1, 2]
         """
         return self._level
+
+
+def require_graph(graph: Any) -> None:
+    """Raise `InvalidTypeError` unless this is a graph."""
+    if not isinstance(graph, EdgeArrays):
+        raise InvalidTypeError(
+            f"got a {type(graph).__name__} where a ShadowPageGraph is needed: make one with from_edges; what a "
+            "GraphBuilder or a reader gave is a graph and names, so pass both: to_dot(*named)"
+        )
 
 
 def inwards(graph: EdgeArrays) -> Adjacency:

@@ -16,14 +16,19 @@ def find_cycle(
     A page without a level has a parent without one. Going from parent to parent must therefore come back to a page
     already visited, and the way between the two visits is a cycle.
     """
-    unsettled = np.flatnonzero((level[parent] < 0) & (level[child] < 0))
-    pages, first = np.unique(child[unsettled], return_index=True)
-    before = dict(zip(pages.tolist(), parent[unsettled[first]].tolist(), strict=True))
+    unsettled = np.flatnonzero((level[parent] < 0) & (level[child] < 0))[::-1]  # of several parents the first stays
+    before = np.full(len(level), -1, np.int32)
+    before[child[unsettled]] = parent[unsettled]
+    return way_round(before, int(child[unsettled].min()))
+
+
+def way_round(before: Int32[np.ndarray, " pages"], page: int) -> tuple[int, ...]:
+    """The cycle into which going back from `page` to `before[page]`, and so on, must lead."""
+    parent_of = before.data
     visited: dict[int, None] = {}
-    page = int(pages[0])
     while page not in visited:
         visited[page] = None
-        page = before[page]
+        page = parent_of[page]
     way = list(visited)
     return closed(way[way.index(page) :][::-1])
 

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from .._errors import InvalidArgumentError, InvalidTypeError, MissingPackageError
-from .._require import require_instance, whole_number
+from .._require import whole_number
+from ._arrays import require_graph
 from ._edges import EdgeKind
 from ._graph import ShadowPageGraph
 from ._named import NamedGraph, naming_cycles
@@ -20,7 +21,9 @@ from ._names import name_of_page
 Edge = tuple[Hashable, Hashable, Mapping[str, Any]]
 
 
-def to_networkx(graph: ShadowPageGraph, names: Mapping[Hashable, int] | Any = None, *, multigraph: bool = True) -> Any:
+def to_networkx(
+    graph: ShadowPageGraph | Any, names: Mapping[Hashable, int] | Any = None, *, multigraph: bool = True
+) -> Any:
     """The graph as a `networkx.MultiDiGraph`, or with `multigraph=False` a `networkx.DiGraph`.
 
     A page is a node: its name, where `names` has one, or its id. Edges carry `kind`, the name of an `EdgeKind`, and
@@ -31,6 +34,7 @@ def to_networkx(graph: ShadowPageGraph, names: Mapping[Hashable, int] | Any = No
     >>> list(to_networkx(graph, {"total": 2}).edges(data="weight"))
     [(0, 'total', 0.5), (1, 'total', 2.0)]
     """
+    require_graph(graph)
     networkx = _package("networkx")
     nodes = _nodes(graph, names)
     made = networkx.MultiDiGraph() if multigraph else networkx.DiGraph()
@@ -71,7 +75,7 @@ def from_networkx(source: Any, *, weight: str = "weight", kind: str = "kind") ->
     return _named(list(source.nodes), source.edges(data=True), weight, kind)
 
 
-def to_rustworkx(graph: ShadowPageGraph, names: Mapping[Hashable, int] | Any = None) -> Any:
+def to_rustworkx(graph: ShadowPageGraph | Any, names: Mapping[Hashable, int] | Any = None) -> Any:
     """The graph as a `rustworkx.PyDiGraph`, whose node indices are the page ids.
 
     The payload of a node is its name, or its id; that of an edge a dict with `kind`, and `weight` if there are weights.
@@ -82,6 +86,7 @@ def to_rustworkx(graph: ShadowPageGraph, names: Mapping[Hashable, int] | Any = N
     >>> list(rx.topological_sort(made))[-1], made.get_edge_data(0, 2)
     (2, {'kind': 'data'})
     """
+    require_graph(graph)
     made = _package("rustworkx").PyDiGraph(multigraph=True)
     made.add_nodes_from(_nodes(graph, names))
     made.add_edges_from(list(zip(graph.parent.tolist(), graph.child.tolist(), _data(graph), strict=True)))
@@ -111,7 +116,7 @@ def from_rustworkx(source: Any) -> NamedGraph:
     return _named(list(node.values()), edges, "weight", "kind")
 
 
-def to_scipy(graph: ShadowPageGraph, kind: ArrayLike | None = None) -> sparse.coo_array:
+def to_scipy(graph: ShadowPageGraph | Any, kind: ArrayLike | None = None) -> sparse.coo_array:
     """The edges (of that kind) as a `scipy.sparse.coo_array` of shape [pages, pages], `A[parent, child]`.
 
     So `scipy.sparse.csgraph` has it; `A.T` is what `SparseMatrix.from_scipy` takes to gather from parents. Entries are
@@ -122,6 +127,7 @@ def to_scipy(graph: ShadowPageGraph, kind: ArrayLike | None = None) -> sparse.co
     >>> to_scipy(graph).toarray()[:, 2].tolist()
     [0.5, 2.0, 0.0]
     """
+    require_graph(graph)
     chosen = slice(None) if kind is None else graph.kind == EdgeKind.parse(kind)
     value = np.ones(graph.num_edges, np.bool_) if graph.weight is None else graph.weight
     size = graph.num_pages
@@ -159,8 +165,7 @@ def _package(name: str) -> ModuleType:
         ) from why
 
 
-def _nodes(graph: ShadowPageGraph, names: Any) -> list[Hashable]:
-    require_instance(graph, ShadowPageGraph, "make one with ShadowPageGraph.from_edges")
+def _nodes(graph: ShadowPageGraph | Any, names: Any) -> list[Hashable]:
     known = name_of_page(names, graph.num_pages)
     return [known.get(page, page) for page in range(graph.num_pages)]
 

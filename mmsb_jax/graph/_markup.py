@@ -3,8 +3,8 @@
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from .._require import require_instance
 from .._text import counted, printable
+from ._arrays import require_graph
 from ._edges import EdgeKind
 from ._graph import ShadowPageGraph
 from ._names import label_of_page
@@ -24,7 +24,7 @@ _MERMAID_ARROW = {
 }
 
 
-def to_dot(graph: ShadowPageGraph, names: Mapping[Hashable, int] | Any = None) -> str:
+def to_dot(graph: ShadowPageGraph | Any, names: Mapping[Hashable, int] | Any = None) -> str:
     """The graph in Graphviz's language, left to right; the kinds are solid, dashed, dotted and bold lines.
 
     `names` maps names to page ids. Pages with neither edge nor name are left out, which a comment says. Raises
@@ -50,7 +50,7 @@ def to_dot(graph: ShadowPageGraph, names: Mapping[Hashable, int] | Any = None) -
     return "\n".join([*lines, "}"])
 
 
-def to_mermaid(graph: ShadowPageGraph, names: Mapping[Hashable, int] | Any = None) -> str:
+def to_mermaid(graph: ShadowPageGraph | Any, names: Mapping[Hashable, int] | Any = None) -> str:
     """The graph as a Mermaid flowchart, which GitHub and many notebooks draw from Markdown.
 
     Arrows: `-->` data, `-.->` control, `--o` device sync, `==>` compiler. Otherwise as `to_dot`.
@@ -71,8 +71,8 @@ def to_mermaid(graph: ShadowPageGraph, names: Mapping[Hashable, int] | Any = Non
     return "\n".join(lines)
 
 
-def _shown(graph: ShadowPageGraph, names: Any) -> tuple[list[int], dict[int, str], list[str]]:
-    require_instance(graph, ShadowPageGraph, "make one with ShadowPageGraph.from_edges")
+def _shown(graph: ShadowPageGraph | Any, names: Any) -> tuple[list[int], dict[int, str], list[str]]:
+    require_graph(graph)
     labels = label_of_page(names, graph.num_pages)
     pages = drawn_pages(graph, labels)
     left = graph.num_pages - len(pages)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._text import counted, printable
-from ._arrays import EdgeArrays
+from ._arrays import EdgeArrays, require_graph
 from ._edges import EdgeKind
 from ._layout import Layout, arrange
 from ._names import label_of_page
@@ -28,7 +28,7 @@ _STYLE = {
 }
 
 
-def to_svg(graph: EdgeArrays, names: Mapping[Hashable, int] | Any = None) -> str:
+def to_svg(graph: EdgeArrays | Any, names: Mapping[Hashable, int] | Any = None) -> str:
     """The graph as the text of an SVG file; a notebook shows the same for a graph by itself.
 
     `names` maps names to page ids. Pages stand in columns by level, and edges lead to the right; the kinds are told
@@ -41,6 +41,7 @@ def to_svg(graph: EdgeArrays, names: Mapping[Hashable, int] | Any = None) -> str
     >>> to_svg(graph, {"tea": 0, "milk": 1, "total": 2})[:4]
     '<svg'
     """
+    require_graph(graph)
     labels = label_of_page(names, graph.num_pages)
     pages = drawn_pages(graph, labels)
     edges = Counter(zip(graph.parent.tolist(), graph.child.tolist(), strict=True)) if len(pages) <= _MOST_PAGES else {}

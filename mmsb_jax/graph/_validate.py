@@ -6,14 +6,14 @@ from typing import Any
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Bool, Int, Int8, Int32, Integer
+from jaxtyping import Int, Int8, Int32, Integer
 from numpy.typing import ArrayLike
 from scipy import sparse
 
 from .._errors import InvalidArgumentError
 from .._text import table
 from ._arrays import EdgeArrays
-from ._cycle import find_cycle
+from ._cycle import way_round
 from ._edges import edge_kinds, page_count, whole_ids
 from ._traverse import group, levels
 
@@ -139,11 +139,10 @@ def validate_edges(
     out_start, by_parent = group(from_page, count)
     from_page, to_page, kinds = from_page[by_parent], to_page[by_parent], kinds[by_parent]
     in_degree = np.bincount(to_page, minlength=count).astype(np.int32)
-    knots, cycles = _cycles(levels(in_degree, out_start, to_page), from_page, to_page)
-    cycle_check = watch.check("cycles", knots, cycles, fatal=True)
-
+    level = levels(in_degree, out_start, to_page)
     order = group(to_page, count)[1]
     from_page, to_page, kinds = from_page[order], to_page[order], kinds[order]
+    cycle_check = watch.check("cycles", *_cycles(level, from_page, to_page), fatal=True)
     twice = _repeated(from_page, to_page, kinds)
     duplicates = watch.check("duplicates", len(twice), _rows(twice, from_page, to_page))
     alone = np.flatnonzero((in_degree == 0) & (np.diff(out_start) == 0))
@@ -190,31 +189,25 @@ def _repeated(
 def _cycles(
     level: Int32[np.ndarray, " pages"], parent: Int32[np.ndarray, " edges"], child: Int32[np.ndarray, " edges"]
 ) -> tuple[int, Iterator[Pages]]:
-    """How many groups of pages depend on each other, and a cycle out of each."""
+    """How many groups of pages depend on each other, and a cycle out of each; edges are sorted by child and parent."""
     pages = np.flatnonzero(level < 0)  # on a cycle, or behind one
     if not pages.size:
         return 0, iter(())
+    inside = (level[parent] < 0) & (level[child] < 0)
+    inside[1:] &= (parent[1:] != parent[:-1]) | (child[1:] != child[:-1])  # SciPy never ends on parallel edges
+    parent, child = parent[inside], child[inside]
     number = np.zeros(len(level), np.int32)
     number[pages] = np.arange(len(pages))
-    inside = (level[parent] < 0) & (level[child] < 0)
-    parent, child = parent[inside], child[inside]
-    ends = (number[parent], number[child])
-    matrix = sparse.coo_array((np.ones(len(parent), np.int8), ends), shape=(len(pages), len(pages)))
-    label = sparse.csgraph.connected_components(matrix, directed=True, connection="strong")[1]
-    within = label[ends[0]] == label[ends[1]]
-    knots = np.unique(label[ends[0][within]])
-    return len(knots), _one_of_each(knots, label[ends[0]], within, parent, child, len(level))
-
-
-def _one_of_each(
-    knots: Int[np.ndarray, " knots"],
-    label: Int[np.ndarray, " edges"],
-    within: Bool[np.ndarray, " edges"],
-    parent: Int32[np.ndarray, " edges"],
-    child: Int32[np.ndarray, " edges"],
-    pages: int,
-) -> Iterator[Pages]:
-    unsettled = np.full(pages, -1, np.int32)
-    for knot in knots:
-        mine = within & (label == knot)
-        yield find_cycle(unsettled, parent[mine], child[mine])
+    start = np.append(0, np.cumsum(np.bincount(number[child], minlength=len(pages))))
+    # Rows are children: reversed edges have the same groups.
+    matrix = sparse.csr_array((np.ones(len(parent)), number[parent], start), shape=(len(pages), len(pages)))
+    label = np.zeros(len(level), np.int32)
+    label[pages] = sparse.csgraph.connected_components(matrix, directed=True, connection="strong")[1]
+    within = label[parent] == label[child]
+    parent, child = parent[within], child[within]
+    before = np.full(len(level), -1, np.int32)
+    before[child[::-1]] = parent[::-1]  # of several parents in the group the first stays
+    member = np.full(len(pages), -1, np.int32)
+    member[label[child]] = child
+    knots = member[member >= 0].tolist()
+    return len(knots), (way_round(before, page) for page in knots)
