@@ -4,7 +4,7 @@ import enum
 import operator
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int8, Int32
+from jaxtyping import Bool, Float32, Int8, Int32, Integer
 from numpy.typing import ArrayLike
 
 from .._errors import InvalidArgumentError, InvalidTypeError, PageNotFoundError
@@ -77,8 +77,8 @@ def page_count(num_pages: object) -> int:
     return count
 
 
-def page_ids(ids: ArrayLike, num_pages: int, name: str) -> Int32[np.ndarray, " ids"]:
-    """`ids`, one or many, as an int32 vector of existing pages; `name` is the argument's, for the message."""
+def whole_ids(ids: ArrayLike, name: str) -> Integer[np.ndarray, " ids"]:
+    """`ids`, one or many, as a vector of whole numbers, whether there are such pages or not."""
     array = np.atleast_1d(_as_array(ids, name))
     if array.ndim != 1:
         raise InvalidArgumentError(
@@ -88,14 +88,32 @@ def page_ids(ids: ArrayLike, num_pages: int, name: str) -> Int32[np.ndarray, " i
         array = array.astype(np.int32)  # [] has no dtype of its own; NumPy calls it float64
     if array.dtype.kind not in "iu":
         raise InvalidTypeError(f"{name} has dtype {array.dtype}; page ids are whole numbers, for instance numpy.int32")
+    return array
+
+
+def page_ids(ids: ArrayLike, num_pages: int, name: str) -> Int32[np.ndarray, " ids"]:
+    """`ids`, one or many, as an int32 vector of existing pages; `name` is the argument's, for the message."""
+    array = whole_ids(ids, name)
     strangers = (array < 0) | (array >= num_pages)
     if strangers.any():
         raise PageNotFoundError(_describe_strangers(array, strangers, num_pages, name))
     return array.astype(np.int32, copy=False)
 
 
+def edge_ends(
+    parent: ArrayLike, child: ArrayLike, num_pages: int
+) -> tuple[Int32[np.ndarray, " edges"], Int32[np.ndarray, " edges"]]:
+    """Both ends of each edge, as int32 vectors of existing pages."""
+    from_page, to_page = page_ids(parent, num_pages, "parent"), page_ids(child, num_pages, "child")
+    if len(from_page) != len(to_page):
+        raise InvalidArgumentError(
+            f"parent has {len(from_page)} ids and child {len(to_page)}; an edge is one of each, so pass equally many"
+        )
+    return from_page, to_page
+
+
 def _describe_strangers(
-    ids: Int[np.ndarray, " ids"], strangers: Bool[np.ndarray, " ids"], num_pages: int, name: str
+    ids: Integer[np.ndarray, " ids"], strangers: Bool[np.ndarray, " ids"], num_pages: int, name: str
 ) -> str:
     first = int(np.argmax(strangers))
     others = int(strangers.sum()) - 1

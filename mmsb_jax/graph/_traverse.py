@@ -1,4 +1,4 @@
-"""Linear-time passes over the edges: sort by key, levels, reach, one cycle.
+"""Linear-time passes over the edges: sort by key, levels, reach.
 
 Each pass expands whole frontiers with NumPy, at some 20 µs a step, and changes to plain Python, at some 1 µs a page,
 while the frontier is narrow: so a million pages in one chain cost about what a million pages in three layers cost.
@@ -137,8 +137,12 @@ def edges_at(
 
 def _ranges(start: Int32[np.ndarray, " pages_and_one"], pages: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
     """`start[p], …, start[p + 1] - 1` for each p of `pages`, one after the other."""
-    first = start[pages]
-    counts = start[pages + 1] - first
+    return ranges(start[pages], start[pages + 1])
+
+
+def ranges(first: Int[np.ndarray, " n"], end: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
+    """`first[i], …, end[i] - 1` for each i, one after the other."""
+    counts = end - first
     before = np.cumsum(counts, dtype=np.int64) - counts
     return np.repeat(first - before, counts) + np.arange(counts.sum())
 
@@ -148,25 +152,3 @@ def _distinct(values: Int[np.ndarray, " n"], scratch: Int32[np.ndarray, " pages"
     ticket = np.arange(len(values), dtype=scratch.dtype)
     scratch[values] = ticket
     return values[scratch[values] == ticket]
-
-
-def find_cycle(
-    level: Int32[np.ndarray, " pages"], parent: Int32[np.ndarray, " edges"], child: Int32[np.ndarray, " edges"]
-) -> tuple[int, ...]:
-    """One cycle along the edges, first page = last, beginning with its smallest; `levels` found that there is one.
-
-    A page without a level has a parent without one. Going from parent to parent must therefore come back to a page
-    already visited, and the way between the two visits is a cycle. `child` must be sorted.
-    """
-    unsettled = np.flatnonzero((level[parent] < 0) & (level[child] < 0))
-    pages, first = np.unique(child[unsettled], return_index=True)
-    before = dict(zip(pages.tolist(), parent[unsettled[first]].tolist(), strict=True))
-    visited: dict[int, None] = {}
-    page = int(pages[0])
-    while page not in visited:
-        visited[page] = None
-        page = before[page]
-    way = list(visited)
-    cycle = way[way.index(page) :][::-1]
-    turn = cycle.index(min(cycle))
-    return (*cycle[turn:], *cycle[: turn + 1])
