@@ -16,7 +16,7 @@ Keys = frozenset[tuple[int, int]]
 
 
 class Subscription:
-    """A handler that is told of some events, until it is cancelled. Made by `Bus.subscribe`, which has an example."""
+    """A handler that is told of some events, until it is cancelled. See `Bus.subscribe` for an example."""
 
     def __init__(
         self,

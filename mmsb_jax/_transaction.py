@@ -33,8 +33,11 @@ class Transaction:
     ...     page = bus.create_page(4, name="count")
     ...     tx = bus.transaction()
     ...     tx.update_page(page, np.int32(tx.query_page(page, dtype=np.int32)[0] + 1))
-    ...     tx, tx.commit(), tx
-    (Transaction(open: 1 page touched, 1 written), 1, Transaction(over: it was committed at tick 1))
+    ...     print(tx)
+    ...     tick = tx.commit()
+    ...     print(tx)
+    Transaction(open: 1 page touched, 1 written)
+    Transaction(over: it was committed at tick 1)
 
     ```
     """
