@@ -74,14 +74,13 @@ class _Ways:
         self.any = bool(np.any(edges.kind != EdgeKind.DATA))
 
     def stale(self, changed: Ids) -> Ids:
-        first = self._control.children(changed) if self.any else changed[:0]
-        return np.union1d(first, self.flow.descendants(first)).astype(np.int32) if len(first) else first
+        return _from(self._control, self.flow, changed) if self.any else changed[:0]
 
     def unsynced(self, changed: Ids) -> Ids:
         return self._sync.children(changed) if self.any else changed[:0]
 
     def invalid(self, changed: Ids) -> Ids:
-        return self._compiler.descendants(changed) if self.any and self._compiler.num_edges else changed[:0]
+        return _from(self._compiler, self._compiler, changed) if self.any else changed[:0]
 
     @cached_property
     def flow(self) -> ShadowPageGraph:
@@ -103,6 +102,12 @@ class _Ways:
     def _graph(self, *kinds: EdgeKind) -> ShadowPageGraph:
         chosen = np.isin(self.edges.kind, kinds)
         return ShadowPageGraph.from_edges(self.edges.parent[chosen], self.edges.child[chosen], num_pages=self._pages)
+
+
+def _from(step: ShadowPageGraph, way: ShadowPageGraph, ids: Ids) -> Ids:
+    """One step of one kind, and then any way of another. Most changes lead nowhere, and that is seen at the step."""
+    first = step.children(ids)
+    return np.union1d(first, way.descendants(first)).astype(np.int32) if len(first) else first
 
 
 def _mark(marks: Bool[np.ndarray, " pages"], ids: Ids) -> Ids:
