@@ -73,6 +73,7 @@ class Catalog:
         self.pages: dict[int, Page] = {}
         self.names: dict[str, Page] = {}
         self.edges = joined([])
+        self._owner = np.full(capacity, -1, np.int32)  # the first id of the page that an id belongs to
         self._graph: ShadowPageGraph | None = None
 
     @property
@@ -145,6 +146,7 @@ class Catalog:
 
     def release(self, ids: np.ndarray) -> None:
         """Give ids back that an altered page has left."""
+        self._owner[ids] = -1
         self.allocator = self.allocator.release(ids)
 
     def place(self, pages: Sequence[Page], placement: str) -> None:
@@ -154,7 +156,7 @@ class Catalog:
 
     def remove(self, page: Page) -> None:
         """Forget a page that the log says is deleted."""
-        self.allocator = self.allocator.release(page.ids)
+        self.release(page.ids)
         del self.pages[page.id]
         if page.name is not None:
             del self.names[page.name]
@@ -165,8 +167,13 @@ class Catalog:
         metadata = dict(record.metadata)
         return Page(ids, record.size, record.name, record.location, placement, metadata, generation, self.run)
 
+    def owners(self, ids: np.ndarray) -> tuple[Page, ...]:
+        """The pages that these ids belong to, each once, by first id; ids that are nobody's are left out."""
+        return tuple(self.pages[first] for first in np.unique(self._owner[ids]).tolist() if first >= 0)
+
     def _hold(self, page: Page) -> Page:
         self.pages[page.id] = page
+        self._owner[page.ids] = page.id
         if page.name is not None:
             self.names[page.name] = page
         return page

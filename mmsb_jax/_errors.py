@@ -3,6 +3,8 @@
 A message says what was passed, what is needed and how to mend it.
 """
 
+from typing import Any
+
 __all__ = [
     "BusClosedError",
     "CapacityError",
@@ -10,6 +12,7 @@ __all__ = [
     "CorruptCheckpointError",
     "CorruptLogError",
     "GraphCycleError",
+    "HandlerFailedWarning",
     "InvalidArgumentError",
     "InvalidDeltaError",
     "InvalidTypeError",
@@ -19,9 +22,12 @@ __all__ = [
     "LogNotFoundError",
     "MMSBError",
     "MissingPackageError",
+    "NotInTransactionError",
     "PageNotFoundError",
     "ReplayDivergenceError",
     "SemiringLawError",
+    "TransactionConflictError",
+    "TransactionOverError",
 ]
 
 
@@ -67,6 +73,26 @@ class SemiringLawError(MMSBError, ValueError):
 
 class BusClosedError(MMSBError, ValueError):
     """The bus was stopped, or closed itself after its log failed."""
+
+
+class HandlerFailedWarning(RuntimeWarning):
+    """A handler of events raised. What it was told of stands, and the other handlers were told."""
+
+
+class TransactionConflictError(MMSBError, RuntimeError):
+    """Others have committed to pages that a transaction had read or written; it is rolled back. `pages` lists them."""
+
+    def __init__(self, message: str, pages: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.pages = pages
+
+
+class TransactionOverError(MMSBError, ValueError):
+    """The transaction was committed or rolled back."""
+
+
+class NotInTransactionError(MMSBError, AttributeError):
+    """A bus can do this, a transaction can't."""
 
 
 class LogNotFoundError(MMSBError, FileNotFoundError):

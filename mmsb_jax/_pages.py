@@ -7,7 +7,7 @@ import numpy as np
 
 from ._arguments import as_bytes, as_intent
 from ._catalog import Page, check_location
-from ._session import Session
+from ._session import Session, operation
 from .page import PageRecord
 
 __all__ = ["Pages"]
@@ -18,6 +18,7 @@ Location = Literal["device", "host", "unified"]
 class Pages(Session):
     """What a bus does with its pages."""
 
+    @operation
     def create_page(
         self,
         size: int | Any,
@@ -42,28 +43,31 @@ class Pages(Session):
         **Raises:** `InvalidArgumentError` for a size below 1, a name in use, or metadata that JSON can't carry;
         `InvalidTypeError`; `CapacityError` when the bus, or the device, is full.
         """
-        self._check_open()
         if exist_ok and (found := self._catalog.existing(name, size)):
             return found
         record = self._catalog.allocate(size, name, location, metadata)
         with self._guarded():
             placement = self._engine.place(record.pages, record.location)
             self._log.append_pages(self.tick, [record], digest=self._engine.lanes())
-            return self._catalog.enter(record, placement)
+            page = self._catalog.enter(record, placement)
+        self._watch.created(page)
+        return page
 
+    @operation
     def delete_page(self, page: Page | int | str | Any) -> None:
         """Zero a page and give its ids back.
 
         **Raises:** `PageNotFoundError`; `InvalidArgumentError` while a dependency or a rule needs the page.
         """
-        self._check_open()
         found = self._catalog.resolve(page)
         self._catalog.check_unused(found, self._rules)
         record = PageRecord("delete", found.ids, found.size, found.name, found.location, found.metadata)
         with self._guarded():
             self._erase(found.ids, [record])
             self._catalog.remove(found)
+        self._watch.deleted(found)
 
+    @operation
     def clone_page(
         self,
         page: Page | int | str | Any,
@@ -89,7 +93,6 @@ class Pages(Session):
 
         ```
         """
-        self._check_open()
         found, intent = self._catalog.resolve(page), as_intent(intent)
         new = self.create_page(
             found.size,
@@ -97,9 +100,10 @@ class Pages(Session):
             name=name,
             metadata=found.metadata if metadata is None else metadata,
         )
-        self._write(new, self._bytes_of(found), "clone", intent)
+        self._write({new: self._bytes_of(found)}, "clone", intent)
         return new
 
+    @operation
     def resize_page(self, page: Page | int | str | Any, size: int | Any) -> Page:
         """Give a page another size: a larger one ends in zeros, a smaller one loses its end.
 
@@ -121,7 +125,6 @@ class Pages(Session):
 
         ```
         """
-        self._check_open()
         found = self._catalog.resolve(page)
         record = self._catalog.altered(found, size=size)
         kept = len(record.pages)
@@ -130,7 +133,7 @@ class Pages(Session):
             self._catalog.check_unused(found, self._rules, lost)
             rest = self._bytes_of(found)
             rest[record.size : kept * self._catalog.page_bytes] = 0
-            self._write(found, rest, "resize", None)
+            self._write({found: rest}, "resize", None)
         with self._guarded():
             if len(lost):
                 self._erase(lost, [record, PageRecord("delete", lost)])
@@ -138,7 +141,9 @@ class Pages(Session):
             else:
                 self._engine.place(added, found.location)
                 self._log.append_pages(self.tick, [record], digest=self._engine.lanes())
-            return self._catalog.alter(found, record, found.placement)
+            page = self._catalog.alter(found, record, found.placement)
+        self._watch.resized(page, found)
+        return page
 
     @overload
     def migrate_page(self, page: Page | int | str, location: Location) -> Page: ...
@@ -180,6 +185,7 @@ class Pages(Session):
         handles = [self._catalog.resolve(one) for one in found]
         return handles if many else handles[0]
 
+    @operation
     def prefetch(self, pages: Any) -> None:
         """Begin to bring unified pages to the device, in one transfer, before a step needs them. Returns at once.
 
@@ -198,7 +204,6 @@ class Pages(Session):
 
         ```
         """
-        self._check_open()
         ids = self._catalog.ids(pages)
         with self._guarded():
             self._engine.prefetch(ids)
@@ -207,17 +212,26 @@ class Pages(Session):
         """uint8[size], new."""
         return self._engine.read(page.ids).reshape(-1).view(np.uint8)[: page.size].copy()
 
-    def _write(self, page: Page, data: Any, source: str, intent: str | None) -> int | None:
-        """Give a page new contents, as one commit; None when nothing differed."""
-        raw = as_bytes(data, page.size, page)
+    @operation
+    def _write(
+        self, pages: Mapping[Page, Any], source: str, intent: str | None, *, propagate: bool = False
+    ) -> int | None:
+        """Give pages new contents, as one commit, with the wave that follows or without; None when nothing differed."""
+        ids = np.concatenate([page.ids for page in pages])
+        raw = _end_to_end([as_bytes(data, page.size, page) for page, data in pages.items()], self._catalog.page_bytes)
+        plan = self._rule_graph() if propagate else None
         now, name = self.tick, self.source_id(source)
+        wave = name if plan is None else self.source_id("propagation")
         with self._guarded():
-            step = self._engine.tick(None, self._engine.batch(page.ids, raw, name), name)
+            step = self._engine.tick(plan, self._engine.batch(ids, raw, name), wave)
             if not np.any(np.asarray(step.deltas.page) < self._engine.num_pages):
                 self._engine.adopt_unchanged(step, now)
                 return None
-            self._commit(step, name, intent)
-        self._pending.update(page.ids.tolist())
+            self._commit(step, wave, intent, waved=propagate)
+        if plan is not None:
+            self._counters.waved(step.report)
+        if not propagate:
+            self._pending.update(ids.tolist())
         return self.tick
 
     def _erase(self, ids: np.ndarray, records: Sequence[PageRecord]) -> None:
@@ -226,4 +240,12 @@ class Pages(Session):
         self._log.append_pages(self.tick + 1, records, digest=self._engine.lanes(step.digest))
         self._engine.adopt(step)
         self._engine.forget(ids)
+        self._watch.erased(ids)
         self._pending.difference_update(ids.tolist())
+
+
+def _end_to_end(parts: Sequence[np.ndarray], page_bytes: int) -> np.ndarray:
+    """uint8: the bytes of pages, each beginning at a fixed-size page."""
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate([np.pad(part, (0, -len(part) % page_bytes)) for part in parts])

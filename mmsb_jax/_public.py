@@ -4,7 +4,10 @@ from importlib.metadata import version as _version
 
 from . import _errors, graph, page, physical, propagation, semiring, testing, utility
 from ._catalog import Page
+from ._delivery import Subscription
 from ._errors import *  # noqa: F403
+from ._events import CustomEvent, DeltaApplied, Event, EventKind, PagesMarked
+from ._transaction import Transaction
 from .bus import Bus, start
 from .graph import EdgeKind, ShadowPageGraph
 from .page import DeltaBatch, Recorder, Run, apply, diff, digest, merge, open_run, record, replay
@@ -15,9 +18,14 @@ __version__ = _version("mmsb-jax")
 
 __all__ = [
     "Bus",
+    "CustomEvent",
+    "DeltaApplied",
     "DeltaBatch",
     "EdgeKind",
+    "Event",
+    "EventKind",
     "Page",
+    "PagesMarked",
     "Paging",
     "Recorder",
     "Rule",
@@ -26,7 +34,9 @@ __all__ = [
     "ShadowPageGraph",
     "SparseMatrix",
     "State",
+    "Subscription",
     "Term",
+    "Transaction",
     "apply",
     "as_words",
     "closure",

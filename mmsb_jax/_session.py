@@ -1,15 +1,17 @@
 """How a bus commits: compute, append to the log, adopt; and what becomes of it when that fails half-way."""
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
 from ._arguments import as_text
 from ._catalog import Catalog
 from ._engine import Engine, Step
-from ._errors import BusClosedError, LogFailedError
+from ._errors import BusClosedError, CapacityError, LogFailedError
+from ._watch import Watch
 from .page import (
     BackgroundCheckpointer,
     CheckpointInfo,
@@ -23,10 +25,26 @@ from .page import (
 from .propagation import Rule, RuleGraph, WaveReport
 from .utility import Counters
 
-__all__ = ["Session"]
+__all__ = ["Session", "operation"]
 
 # Reopening reads a checkpoint and what was logged since: at most so many times the state, or so many bytes.
 _TAIL_STATES, _TAIL_BYTES = 8, 64 << 20
+
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def operation(method: Callable[Concatenate[Any, _P], _R]) -> Callable[Concatenate[Any, _P], _R]:
+    """A call that may commit: refused on a closed bus; subscribers are told of its commits when it has ended."""
+
+    @functools.wraps(method)
+    def call(self: Any, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        self._check_open()
+        with self._watch.delivery.held():
+            return method(self, *args, **kwargs)
+
+    return call
 
 
 class Session:
@@ -41,6 +59,7 @@ class Session:
         self._pending: set[int] = set()
         self._closed: str | None = None
         self._counters = Counters()
+        self._watch = Watch(log, catalog)
         self._checkpointer: BackgroundCheckpointer | None = None
         self._checkpointed_at = 0  # of the bytes that this session has logged
 
@@ -59,7 +78,10 @@ class Session:
         with self._guarded():
             return self._log.name_id(name)
 
-    def _wave(self, dirty: np.ndarray, intent: str | None) -> WaveReport:
+    def _wave(self, dirty: np.ndarray, intent: str | None, *, asked: np.ndarray | None = None) -> WaveReport:
+        """A wave from some pages; those that somebody `asked` for are stale no longer, nor is what they need."""
+        stale = self._stale_above(dirty[:0] if asked is None else asked)
+        dirty = np.union1d(dirty, stale).astype(np.int32)
         plan = self._rule_graph()
         if plan is None or not len(dirty):
             return WaveReport.nothing()
@@ -67,22 +89,52 @@ class Session:
         with self._guarded():
             step = self._engine.wave(plan, dirty, source)
             if int(step.report.changed):
-                self._commit(step, source, intent)
+                self._commit(step, source, intent, waved=True, refreshed=stale)
             else:
                 self._engine.adopt_unchanged(step, now)
+                self._watch.effects.stale[stale] = False
         self._counters.waved(step.report)
         return step.report
+
+    def _stale_above(self, ids: np.ndarray) -> np.ndarray:
+        """The stale pages that these need, themselves among them; only a rule makes a page fresh."""
+        found = self._watch.effects.stale_above(self._catalog.edges, ids[self._watch.ruled[ids]])
+        return found[self._watch.ruled[found]]
+
+    def _sync(self, ids: np.ndarray) -> None:
+        """Bring pages to where they are computed with. Raises `CapacityError`, and then nothing has moved."""
+        unified = [page.ids for page in self._catalog.owners(ids) if page.location == "unified"]
+        with self._guarded():
+            if unified:
+                self._engine.prefetch(np.intersect1d(ids, np.concatenate(unified)))
+            self._watch.synced(ids)
+
+    def _sync_what_fits(self) -> None:
+        """What a wave does about scheduled transfers; what there is no room for stays scheduled."""
+        ids = np.flatnonzero(self._watch.effects.unsynced).astype(np.int32)
+        if len(ids):
+            with contextlib.suppress(CapacityError):  # which `sync_pages` raises
+                self._sync(ids)
 
     def _rule_graph(self) -> RuleGraph | None:
         if self._plan is None and self._rules:
             self._plan = RuleGraph.of(self._catalog.graph, self._rules)
         return self._plan
 
-    def _commit(self, step: Step, source: int, intent: str | None) -> None:
+    def _commit(
+        self,
+        step: Step,
+        source: int,
+        intent: str | None,
+        *,
+        waved: bool = False,
+        refreshed: np.ndarray | None = None,
+    ) -> None:
         changes = self._engine.changes(step, source, before=lambda: replay_log(self._log.place).pages)
         self._log.append_changes(self.tick + 1, changes, digest=self._engine.lanes(step.digest), intent=intent)
         self._engine.adopt(step)
         self._counters.committed(changes)
+        self._watch.committed(changes, intent, waved=waved, refreshed=refreshed)
         tail = max(_TAIL_BYTES, _TAIL_STATES * 4 * self._engine.num_pages * self._engine.page_words)
         if self._log.bytes_written - self._checkpointed_at >= tail and not isinstance(self._log.place, Storage):
             self._submit_checkpoint()

@@ -7,19 +7,19 @@ then make that state the present one. So a bad call leaves everything as it was,
 import os
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from ._arguments import as_intent, as_view_dtype, as_whole_number, check_batch
+from ._arguments import as_view_dtype, as_whole_number
 from ._catalog import Page, check_weights
-from ._errors import InvalidArgumentError
 from ._opening import open_session
-from ._pages import Pages
-from .graph import ShadowPageGraph
-from .page import Compacted, DeltaBatch, Frame, Run, SyncMode, compact, open_run, read_frames, replay
+from ._session import operation
+from ._writing import Writing
+from .graph import EdgeKind, ShadowPageGraph
+from .page import Compacted, EdgeRecords, Frame, Run, SyncMode, compact, open_run, read_frames, replay
 from .physical import State
-from .propagation import Rule, RuleGraph, WaveReport
+from .propagation import Rule, RuleGraph
 from .utility import BusStats
 
 __all__ = ["Bus", "start"]
@@ -65,7 +65,7 @@ def start(
     return Bus(*open_session(path, page_bytes, capacity, device_pages, sync))
 
 
-class Bus(Pages):
+class Bus(Writing):
     """A live state with its log, its graph and its rules. Made by `start`; not thread-safe.
 
     The functional core does the work; the bus adds names, time and durability.
@@ -101,15 +101,20 @@ class Bus(Pages):
         """The handle for a name or a first id. Raises `PageNotFoundError`."""
         return self._catalog.resolve(page)
 
+    @operation
     def query_page(self, page: Page | int | str | Any, *, dtype: Any = np.uint8) -> np.ndarray:
         """What a page holds now, as a new array: its bytes, or with `dtype` seen as another type, one-dimensional.
 
+        A page with a rule that is `stale` is recomputed first, with the stale pages that it needs; what changes is a
+        commit.
+
         **Raises:** `PageNotFoundError`; `InvalidArgumentError` when the size isn't a multiple of the dtype's;
-        `InvalidTypeError` for what is no dtype of fixed size.
+        `InvalidTypeError` for what is no dtype of fixed size; for a stale page what `propagate` raises.
         """
-        self._check_open()
         found = self._catalog.resolve(page)
         wanted = as_view_dtype(dtype, found.size, found)
+        if self._watch.effects.stale[found.ids].any():
+            self._wave(found.ids[:0], None, asked=found.ids)
         return self._bytes_of(found).view(wanted)
 
     def stats(self) -> BusStats:
@@ -128,6 +133,8 @@ class Bus(Pages):
             edges=self._catalog.graph.num_edges,
             log_bytes=self._log.bytes_written,
             log_frames=self._log.sequence + 1,
+            events=self._watch.delivery.delivered,
+            handler_failures=self._watch.delivery.failures,
         )
 
     def replay(self, tick: int | Any | None = None) -> State:
@@ -147,14 +154,15 @@ class Bus(Pages):
 
     # Dependencies and rules.
 
+    @operation
     def add_dependency(self, parent: Any, child: Any, kind: Any = "data", weight: Any = None) -> None:
         """Say that `child` depends on `parent`. Both may be pages, ids, names, or arrays of ids: one edge a pair.
 
-        The next wave recomputes the child.
-
         **Arguments:**
 
-        - `kind`: `"data"` (recompute the child), `"control"`, `"device_sync"` or `"compiler"`.
+        - `kind`: what a change of the parent means for the child. `"data"`: the next wave recomputes it, and does so
+          for the new edge. `"control"`: it is `stale`, and recomputed when somebody asks for it. `"device_sync"`: its
+          transfer is scheduled, see `sync_pages`. `"compiler"`: what was compiled from it is `invalidated`.
         - `weight`: a number, or one an edge: what a weighted `Term` ⊗-multiplies the parent's message with.
 
         The next wave is compiled anew. Many edges are best added in one call.
@@ -162,7 +170,6 @@ class Bus(Pages):
         **Raises:** `GraphCycleError`, which names the cycle; `PageNotFoundError`; `InvalidTypeError`;
         `InvalidArgumentError`, also for a dependency that is there already, or without a weight that a rule needs.
         """
-        self._check_open()
         edges, graph = self._catalog.new_edges(parent, child, kind, weight)
         for rule in self._rules:
             check_weights(rule, edges)
@@ -170,17 +177,17 @@ class Bus(Pages):
             self._log.append_edges(self.tick, edges, digest=self.digest())
             self._catalog.add_edges(edges, graph)
             self._plan = None
-            self._pending.update(edges.child.tolist())
+        self._rewired(edges)
 
+    @operation
     def remove_dependency(self, parent: Any, child: Any) -> None:
         """Remove all edges from one fixed-size page to another. Raises `InvalidArgumentError` when there is none."""
-        self._check_open()
         removed, rest = self._catalog.drop_edges(parent, child)
         with self._guarded():
             self._log.append_edges(self.tick, removed, digest=self.digest())
             self._catalog.set_edges(rest)
             self._plan = None
-            self._pending.update(removed.child.tolist())
+        self._rewired(removed)
 
     def add_rule(self, rule: Rule | Any) -> None:
         """Let some pages be computed from their parents, from the next wave on.
@@ -197,105 +204,14 @@ class Bus(Pages):
         self._engine.check(plan)
         self._rules.append(rule)
         self._plan = plan
+        self._watch.ruled[rule.pages] = True
         self._pending.update(rule.pages.tolist())
 
-    # Changing contents.
+    def _rewired(self, edges: EdgeRecords) -> None:
+        self._pending.update(edges.child[edges.kind == EdgeKind.DATA].tolist())
+        self._watch.rewired(edges)
 
-    def update_page(
-        self, page: Page | int | str | Any, data: Any, *, source: str | Any = "api", intent: str | Any | None = None
-    ) -> int | None:
-        """Give a page new contents. Only the words that differ are logged, as one commit.
-
-        What depends on it is brought up to date by the next `propagate`.
-
-        **Arguments:**
-
-        - `data`: bytes, or an array of any fixed-size dtype; exactly `page.size` bytes.
-        - `source`, `intent`: who, and why; kept in the log.
-
-        **Returns:** the tick of the commit, or None when nothing differed.
-
-        **Raises:** `PageNotFoundError`, `InvalidTypeError`, `InvalidDeltaError` when the number of bytes is wrong.
-        """
-        self._check_open()
-        found = self._catalog.resolve(page)
-        return self._write(found, data, source, as_intent(intent))
-
-    def propagate(
-        self,
-        pages: Any = None,
-        mode: Literal["immediate", "deferred", "batch"] | Any = "immediate",
-        *,
-        intent: str | Any | None = None,
-    ) -> WaveReport | None:
-        """Let changes spread along DATA dependencies: recompute, parents first, each affected page once.
-
-        **Arguments:**
-
-        - `pages`: where it begins; None: at all pages updated since the last wave, and those with new rules or edges.
-        - `mode`: `"immediate"`: now, from `pages` alone; `"deferred"`: remember `pages` for a later wave;
-          `"batch"`: now, from `pages` and everything remembered.
-
-        **Returns:** what the wave did, or None when it was deferred. What changed is one commit.
-
-        **Raises:** `PageNotFoundError`, `InvalidTypeError`, `InvalidArgumentError`.
-        """
-        self._check_open()
-        if mode not in ("immediate", "deferred", "batch"):
-            raise InvalidArgumentError(f"got mode={mode!r}; it is 'immediate', 'deferred' or 'batch'")
-        intent = as_intent(intent)
-        chosen = set() if pages is None else set(self._catalog.ids(pages).tolist())
-        if mode == "deferred":
-            self._pending |= chosen
-            return None
-        if pages is None or mode == "batch":
-            chosen |= self._pending
-        report = self._wave(np.array(sorted(chosen), np.int32), intent)
-        self._pending -= chosen
-        return report
-
-    def batch(self, page: Any, words: Any, *, mask: Any = None, source: str | Any = "api") -> DeltaBatch:
-        """Deltas for `apply`: rows of new words for pages, by id. `DeltaBatch.make` says what fits.
-
-        **Arguments:** `page`, a `Page` or ids of fixed-size pages; the id `capacity` marks an empty row.
-
-        **Raises:** as `DeltaBatch.make` does, and `PageNotFoundError` for a page that isn't alive.
-        """
-        self._check_open()
-        deltas = self._engine.make_batch(getattr(page, "ids", page), words, mask)
-        real = deltas.page[np.asarray(deltas.page) < self._engine.num_pages]
-        self._catalog.ids(real)
-        return self._engine.signed(deltas, self.source_id(source))
-
-    def apply(self, deltas: DeltaBatch | Any, *, intent: str | Any | None = None) -> WaveReport:
-        """One tick: apply a batch of deltas and let it propagate, in one jitted call and one commit.
-
-        Time passes, and a commit is made, also when nothing changes. Pages updated before are propagated first.
-
-        **Arguments:**
-
-        - `deltas`: as `batch` makes them; sources are numbers from `source_id`. Keep the number of rows the same from
-          tick to tick (pad with empty rows), so that nothing is compiled twice.
-
-        **Raises:** `InvalidDeltaError` when a row names a page or a source that isn't there, the pages have another
-        size, or the batch is incomplete (`deltas.dropped`).
-        """
-        self._check_open()
-        check_batch(
-            deltas,
-            alive=self._catalog.allocator,
-            page_words=self._engine.page_words,
-            names=len(self._log.names),
-        )
-        intent = as_intent(intent)
-        if self._pending:
-            self.propagate()
-        source = self.source_id("propagation")
-        with self._guarded():
-            step = self._engine.tick(self._rule_graph(), deltas, source)
-            self._commit(step, source, intent)
-        self._counters.waved(step.report)
-        return step.report
+    # Its run.
 
     def compact(self, before: int | Any) -> Compacted:
         """Merge what was logged before a tick, so that the log gets shorter; later moments stay as they are.

@@ -14,11 +14,11 @@ import mmsb_jax as mmsb
 from mmsb_jax import (
     PageNotFoundError,
 )
-from tests import bad_input_bus, bad_input_core
+from tests import bad_input_bus, bad_input_core, bad_input_reactions
 from tests.bad_input import Desk, Row
 
 ROOT = Path(__file__).parent.parent
-ROWS = bad_input_bus.ROWS | bad_input_core.ROWS
+ROWS = bad_input_bus.ROWS | bad_input_core.ROWS | bad_input_reactions.ROWS
 
 
 def fault(desk: Desk, row: Row, *, hooked: bool) -> str | None:
@@ -84,9 +84,12 @@ def test_bad_input_as_a_user_sees_it(run_python, tmp_path):
         ("LogFailedError", OSError),
         ("LogLockedError", BlockingIOError),
         ("LogNotFoundError", FileNotFoundError),
+        ("NotInTransactionError", AttributeError),
         ("PageNotFoundError", KeyError),
         ("ReplayDivergenceError", RuntimeError),
         ("SemiringLawError", ValueError),
+        ("TransactionConflictError", RuntimeError),
+        ("TransactionOverError", ValueError),
     ],
 )
 def test_errors_are_also_what_python_users_catch(name, error):

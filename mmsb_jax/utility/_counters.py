@@ -63,6 +63,10 @@ class BusStats:
     """Frames in the log, from its beginning."""
     log_bytes: int
     """Bytes appended to the log since the start."""
+    events: int
+    """Events that handlers were told of, one for each handler."""
+    handler_failures: int
+    """Handlers, or their filters, that raised."""
 
     def __repr__(self) -> str:  # a notebook shows the repr
         return str(self)
