@@ -136,7 +136,7 @@ def _assign(rng, parents_of):
 
 
 def _padded(array, length, value):
-    return jnp.pad(array, (0, length - len(array)), constant_values=value)
+    return jnp.asarray(np.pad(np.asarray(array), (0, length - len(array)), constant_values=value))
 
 
 def of_one_shape(plan):

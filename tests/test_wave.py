@@ -72,7 +72,7 @@ def test_under_vmap_and_scan(rng):
     worlds = [poke(rng, fresh_state(rng, case)) for _ in range(3)]
     one_by_one = [run(case.plan, state, dirty) for state, dirty in worlds]
     stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *worlds)
-    together = jax.vmap(lambda s, d: propagate(case.plan, s, d, capacity=PAGES))(*stacked)
+    together = jax.jit(jax.vmap(run, in_axes=(None, 0, 0)))(case.plan, *stacked)
     chex.assert_trees_all_equal(together, jax.tree.map(lambda *xs: jnp.stack(xs), *one_by_one))
 
     def step(state, dirty):
@@ -89,8 +89,8 @@ def test_a_wave_that_overflows_its_capacity_is_whole_all_the_same(rng):
     everything = jnp.arange(PAGES, dtype=jnp.int32)
     pages = jnp.asarray(rng.integers(0, 2**32, (PAGES, WORDS), np.uint32))
     state = State(pages, state.slot_of_page, state.epoch, state.tick)
-    whole = propagate(case.plan, state, everything, capacity=PAGES)
-    short = propagate(case.plan, state, everything, capacity=1)
+    whole = run(case.plan, state, everything)
+    short = jax.jit(functools.partial(propagate, capacity=1))(case.plan, state, everything)
     chex.assert_trees_all_equal(whole.state, short.state)
     assert int(whole.deltas.dropped) == 0
     assert int(short.deltas.dropped) == int(whole.report.changed) - 1 > 0
@@ -247,9 +247,11 @@ class TestErrors:
             propagate(self.graph, State.create(3, page_bytes=8), [0], capacity=1)
 
 
-def test_capacity_and_digest_have_defaults(rng):
-    case = case_of(4)
-    state = fresh_state(rng, case)
-    deltas = DeltaBatch.make(state, [0], rng.integers(0, 2**32, (1, WORDS), np.uint32), mask=[[False, True, False]])
-    given_all = mmsb.tick(state, case.plan, deltas, digest_before=mmsb.digest(state), capacity=PAGES)
-    chex.assert_trees_all_equal(mmsb.tick(state, case.plan, deltas), given_all)
+def test_capacity_and_digest_have_defaults():
+    graph = ShadowPageGraph.from_edges([0, 0], [1, 2], num_pages=3)
+    plan = RuleGraph.of(graph, [Rule.passthrough("copy", pages=[1, 2])])
+    state = State.create(3, page_bytes=8)
+    deltas = DeltaBatch.make(state, [0], np.uint32([[5, 6]]))
+    given_all = mmsb.tick(state, plan, deltas, digest_before=mmsb.digest(state), capacity=3)
+    chex.assert_trees_all_equal(mmsb.tick(state, plan, deltas), given_all)
+    assert given_all.state.view().tolist() == [[5, 6]] * 3

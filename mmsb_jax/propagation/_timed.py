@@ -77,7 +77,8 @@ def timed_tick(
     if not budget_ms > 0:
         raise InvalidArgumentError(f"got budget_ms={budget_ms}; pass how many milliseconds a tick may take")
     arrived, apply_ms = _timed(_arrive, state, deltas, digest_before)
-    ticked, propagate_ms = _timed(_spread, arrived, graph, capacity=capacity, source=source)
+    rest = eqx.tree_at(lambda t: t.state, arrived, None)
+    ticked, propagate_ms = _timed(_spread, arrived.state, rest, graph, capacity=capacity, source=source)
     found, check_ms = _timed(_broken, ticked.state, tuple(invariants))
     whole = eqx.tree_at(lambda t: t.broken, ticked, found)
     return whole, TickTimes(apply_ms, propagate_ms, check_ms, float(budget_ms))
@@ -89,6 +90,14 @@ def _timed(phase: Callable[..., Any], *args: Any, **options: Any) -> tuple[Any, 
     return done, 1e3 * (time.perf_counter() - start)
 
 
+def _spread_from(
+    state: State, rest: Any, graph: RuleGraph | None, *, capacity: int | None, source: ArrayLike
+) -> Ticked:
+    """`spread`, of a state that may be used up, and of the rest of what arrived."""
+    arrived = eqx.tree_at(lambda t: t.state, rest, state, is_leaf=lambda x: x is None)
+    return spread(arrived, graph, capacity=capacity, source=source)
+
+
 _arrive = jax.jit(arrive)
-_spread = jax.jit(spread, static_argnames="capacity", donate_argnames="arrived")
+_spread = jax.jit(_spread_from, static_argnames="capacity", donate_argnames="state")
 _broken = jax.jit(broken)

@@ -72,7 +72,7 @@ def values_after(
 
 def _contents(values: Any, pages: int) -> Array:
     try:
-        contents = values if isinstance(values, jax.Array) else jnp.asarray(np.asarray(values))
+        contents = values if isinstance(values, jax.Array) else np.asarray(values)
     except (TypeError, ValueError) as why:
         raise InvalidTypeError(f"got values that are no regular array ({why}); pass [pages, words]") from why
     if contents.dtype not in (jnp.uint32, jnp.int32, jnp.float32):
@@ -81,7 +81,7 @@ def _contents(values: Any, pages: int) -> Array:
         raise InvalidArgumentError(
             f"got values of shape {contents.shape} for a graph of {pages} pages; pass [{pages}, words], by page id"
         )
-    return contents
+    return jnp.asarray(contents)
 
 
 def _reweighted(graph: RuleGraph, weight: Any) -> RuleGraph:
