@@ -78,6 +78,11 @@ class TestReadyMade:
             plan = plan_of(Rule.passthrough("copy", pages=[1], words=words), parent=[0], child=[1], pages=2)
             assert after(plan, values)[1].tolist() == expected
 
+    def test_passthrough_lets_gradients_through(self):
+        plan = plan_of(Rule.passthrough("copy", pages=[2], words=0), parent=[1], child=[2])
+        found = jax.grad(lambda v: values_after(plan, v)[2].sum())(jnp.ones((3, 2), jnp.float32))
+        assert found.tolist() == [[0, 0], [1, 0], [0, 1]]
+
     def test_passthrough_without_a_parent_stays_and_with_two_is_refused(self):
         plan = plan_of(Rule.passthrough("copy", pages=[1]), parent=[], child=[], pages=2)
         assert after(plan, np.uint32([[1], [7]]))[1].tolist() == [7]

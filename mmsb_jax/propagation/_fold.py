@@ -108,9 +108,9 @@ def _new_words(
     return _seen_as(new, lanes.own.dtype)
 
 
-def _seen_as(words: Shaped[Array, "..."], dtype: DTypeLike) -> Shaped[Array, "..."]:
+def _seen_as(words: Shaped[Array, "..."], dtype: DTypeLike | None) -> Shaped[Array, "..."]:
     # Not through uint32 when nothing is to be done: gradients would end there.
-    return words if words.dtype == dtype else jax.lax.bitcast_convert_type(words, dtype)
+    return words if dtype is None or words.dtype == dtype else jax.lax.bitcast_convert_type(words, dtype)
 
 
 def _gathered(
@@ -121,7 +121,8 @@ def _gathered(
     exists = offset < lanes.parents[:, None]
     edge = jnp.where(exists, lanes.start[:, None] + offset, 0)
     rows = contents.read(take_rows(graph.in_parent, edge))
-    seen = jnp.where(exists[..., None], _seen_as(rows, recipe.dtype), jnp.zeros((), recipe.dtype))
+    seen = _seen_as(rows, recipe.dtype)
+    seen = jnp.where(exists[..., None], seen, jnp.zeros((), seen.dtype))
     weight = jnp.ones((), jnp.float32)
     if graph.in_weight is not None:
         weight = take_rows(graph.in_weight, edge)

@@ -205,9 +205,7 @@ def _recipe(rule: Rule, in_degree: np.ndarray, lanes: int) -> Recipe:
     return Recipe(rule.name, rule.terms, gathers, rule.update, rule.static, rule.dtype, most, batch)
 
 
-def _stages(
-    levels: Int32[np.ndarray, " pages"], rule_of_page: Int32[np.ndarray, " pages"]
-) -> dict[str, Int32[Array, "..."]]:
+def _stages(levels: Int32[np.ndarray, " pages"], rule_of_page: Int32[np.ndarray, " pages"]) -> dict[str, Any]:
     """Group pages by (level, rule), in that order."""
     ruled = rule_of_page >= 0
     rules = int(rule_of_page.max(initial=0)) + 1

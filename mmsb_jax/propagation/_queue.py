@@ -72,7 +72,6 @@ class Taken(NamedTuple):
     stage: Int32[Array, ""]
     page: Int32[Array, " lanes"]
     valid: Bool[Array, " lanes"]
-    count: Int32[Array, ""]
 
 
 def take(graph: RuleGraph, queue: Queue, stage: Int32[Array, ""]) -> Taken:
@@ -86,7 +85,7 @@ def take(graph: RuleGraph, queue: Queue, stage: Int32[Array, ""]) -> Taken:
     valid = jnp.arange(graph.lanes, dtype=jnp.int32) < taken
     page = jax.lax.dynamic_slice_in_dim(queue.bucket, graph.stage_start[here] + left, graph.lanes)
     rest = queue._replace(waiting=queue.waiting.at[here].set(left), left=queue.left - taken)
-    return Taken(rest, following, jnp.where(valid, page, 0), valid, taken)
+    return Taken(rest, following, jnp.where(valid, page, 0), valid)
 
 
 def push_children(graph: RuleGraph, queue: Queue, page: Int32[Array, " lanes"], valid: Bool[Array, " lanes"]) -> Queue:

@@ -27,7 +27,8 @@ class Recipe(eqx.Module):
     """Whether `update` sees the parents themselves, instead of terms."""
     update: Callable[..., Any] = eqx.field(static=True)
     static: tuple[tuple[str, Hashable], ...] = eqx.field(static=True)
-    dtype: np.dtype = eqx.field(static=True)
+    dtype: np.dtype | None = eqx.field(static=True)
+    """As which it sees words; None: as they come."""
     max_parents: int = eqx.field(static=True)
     batch: int = eqx.field(static=True)
     """How many pages are recomputed side by side: the fewer, the more parents they have."""
@@ -39,7 +40,7 @@ class Recipe(eqx.Module):
 
 def message_of(recipe: Recipe, term: Term, page_words: int) -> jax.ShapeDtypeStruct:
     """Shape and dtype of a term's message. Raises `InvalidTypeError` when `read` doesn't return one array."""
-    page = jax.ShapeDtypeStruct((page_words,), recipe.dtype)
+    page = jax.ShapeDtypeStruct((page_words,), recipe.dtype or jnp.uint32)
     message = _traced(recipe.name, "read", term.read, page)
     if not isinstance(message, jax.ShapeDtypeStruct):
         raise InvalidTypeError(f"a term's read must return one array; it returned {message}")
@@ -48,11 +49,12 @@ def message_of(recipe: Recipe, term: Term, page_words: int) -> jax.ShapeDtypeStr
 
 def check_recipe(recipe: Recipe, page_words: int) -> None:
     """Raise `InvalidTypeError` when a rule doesn't return the words of one page, or does more than that."""
-    own = jax.ShapeDtypeStruct((page_words,), recipe.dtype)
+    dtype = recipe.dtype or np.dtype(np.uint32)
+    own = jax.ShapeDtypeStruct((page_words,), dtype)
     inputs: list[Any] = [message_of(recipe, term, page_words) for term in recipe.terms]
     if recipe.gathers:
         most = recipe.max_parents
-        parents = jax.ShapeDtypeStruct((most, page_words), recipe.dtype)
+        parents = jax.ShapeDtypeStruct((most, page_words), dtype)
         inputs = [parents, jax.ShapeDtypeStruct((most,), jnp.bool_), jax.ShapeDtypeStruct((most,), jnp.float32)]
     with warnings.catch_warnings(record=True) as raised:
         # JAX only warns when floats are written into words, and cuts off what is behind the point.
@@ -63,8 +65,8 @@ def check_recipe(recipe: Recipe, page_words: int) -> None:
         raise InvalidTypeError(
             f"rule {recipe.name!r} "
             + ("writes values of another dtype into words" if mismatch else f"returned {new}")
-            + f"; it must return the page's new words, {recipe.dtype}[{page_words}]: start from its first argument, "
-            f"and turn what isn't {recipe.dtype} into words, as in `own.at[0].set(mmsb.as_words(x))`"
+            + f"; it must return the page's new words, {dtype}[{page_words}]: start from its first argument, "
+            f"and turn what isn't {dtype} into words, as in `own.at[0].set(mmsb.as_words(x))`"
         )
 
 

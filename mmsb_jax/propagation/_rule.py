@@ -68,7 +68,7 @@ class Rule(eqx.Module):
     - `update`: from the page's own words, `uint32[words]`, and the folded terms to its new words. Words that it
       leaves as they are belong to whoever writes them from outside.
     - `dtype`: how the rule sees words, its own and its parents': uint32, int32 or float32. What a gradient shall pass
-      through (`values_after`) has to see float32.
+      through (`values_after`) has to see float32. None, for rules that only move words: as they come.
     - `static`: parameters of `update`, passed to it by name; hashable. Rules that share their functions and have equal
       parameters share what is compiled, which two lambdas with different constants can't.
 
@@ -97,7 +97,7 @@ class Rule(eqx.Module):
     parents: Parents | None
     update: Callable[..., Any]
     pages: np.ndarray
-    dtype: np.dtype
+    dtype: np.dtype | None
     static: tuple[tuple[str, Hashable], ...]
 
     def __init__(
@@ -182,7 +182,7 @@ class Rule(eqx.Module):
 
         ```
         """
-        return cls(name, pages=pages, terms=Parents(1), update=_Copy(_Words.of(name, words)))
+        return cls(name, pages=pages, terms=Parents(1), update=_Copy(_Words.of(name, words)), dtype=None)
 
     @classmethod
     def semiring(
@@ -267,7 +267,9 @@ def _page_ids(pages: Any) -> np.ndarray:
         raise InvalidTypeError(f"got pages that are no regular array ({why}); pass the ids in a flat list") from why
 
 
-def _word_dtype(name: str, dtype: Any) -> np.dtype:
+def _word_dtype(name: str, dtype: Any) -> np.dtype | None:
+    if dtype is None:
+        return None
     try:
         found = np.dtype(dtype)
     except TypeError as why:

@@ -32,9 +32,9 @@ def values_after(
     - `weight`: float32[edges], instead of the weights of the graph, in its order (`ShadowPageGraph.weight`).
 
     **Returns:** an array like `values`. Gradients pass through pages whose rule sees the dtype of `values`
-    (`Rule(…, dtype=jnp.float32)`) and end at all others. Where ⊕ is min or max, equal candidates share the gradient as
-    JAX shares it between the arguments of `jnp.minimum`. Gradients are sums in no promised order: their bits are no
-    state.
+    (`Rule(…, dtype=jnp.float32)`) or only moves words, and end at all others. Where ⊕ is min or max, equal candidates
+    share the gradient as JAX shares it between the arguments of `jnp.minimum`. Gradients are sums in no promised
+    order: their bits are no state.
 
     **Raises:** `InvalidTypeError`, `InvalidArgumentError`.
 

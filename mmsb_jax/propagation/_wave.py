@@ -211,7 +211,7 @@ class _ByQueue(NamedTuple):
 
 def _from_queue(graph: RuleGraph, state: State, carry: _ByQueue) -> _ByQueue:
     """Recompute up to `lanes` pages of the first stage that isn't empty."""
-    queue, stage, page, valid, _ = take(graph, carry.queue, carry.stage)
+    queue, stage, page, valid = take(graph, carry.queue, carry.stage)
     rule = graph.stage_rule[jnp.minimum(stage, graph.num_stages - 1)]
     wave, changed = _recomputed(graph, state, carry.wave, rule, page, valid)
     return _ByQueue(wave, push_children(graph, queue, page, changed), stage)
