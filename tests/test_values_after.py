@@ -88,11 +88,15 @@ def test_gradients_end_where_words_are_integers():
 
 def test_no_nan_from_parents_that_are_not_there():
     root = Term(semiring.plus_times, lambda parent: jnp.sqrt(parent[0]))
-    rule = Rule("root", pages=[1, 2, 3], terms=[root], update=lambda own, x: own.at[0].set(x), dtype=jnp.float32)
-    graph = ShadowPageGraph.from_edges([4, 5, 4], [1, 1, 2], num_pages=6)
+    rules = [
+        Rule.passthrough("copy", pages=[1]),
+        Rule("root", pages=[2, 3], terms=[root], update=lambda own, x: own.at[0].set(x), dtype=jnp.float32),
+    ]
+    # Lanes without a parent read that of the first edge: page 0, where the slope of the root is infinite.
+    graph = ShadowPageGraph.from_edges([0, 4, 5], [1, 2, 2], num_pages=6)
     values = jnp.array([[0], [0], [0], [0], [4], [16]], jnp.float32)
-    found = jax.grad(lambda v: values_after(RuleGraph.of(graph, [rule]), v)[1:4].sum())(values)
-    assert found.ravel().tolist() == [0, 0, 0, 0, 0.5, 0.125]
+    found = jax.grad(lambda v: values_after(RuleGraph.of(graph, rules), v)[2:4].sum())(values)
+    assert found.ravel().tolist() == [0, 0, 0, 0, 0.25, 0.125]
 
 
 def test_vmap_and_scan(values):
