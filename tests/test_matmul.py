@@ -211,7 +211,10 @@ def test_the_winning_column(semiring: sr.Semiring, rng: np.random.Generator):
 COUNTS = [0, 2, PIECE + 6, 1, 0, 3]
 
 
-@given(data=st.data(), semiring=st.sampled_from([sr.min_plus, sr.plus_times, sr.or_and]), features=st.sampled_from([None, 3]))
+FEW = (sr.min_plus, sr.plus_times, sr.or_and)
+
+
+@given(data=st.data(), semiring=st.sampled_from(FEW), features=st.sampled_from([None, 3]))
 def test_random_matrices(data: st.DataObject, semiring: sr.Semiring, features: int | None):
     dtype = data.draw(st.sampled_from([d for s, d in SUPPORTED if s is semiring]))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))

@@ -15,141 +15,18 @@ from hypothesis import strategies as st
 
 import mmsb_jax as mmsb
 from mmsb_jax import DeltaBatch, Rule, RuleGraph, ShadowPageGraph, State, Term, propagate, semiring
+from tests.plans import PAGES, WORDS, Case, as_f32, as_u32, fresh_state, poke
 
-PAGES, WORDS, GRAPHS = 14, 3, 10
-LOWEST = np.iinfo(np.int32).min
-
-
-def as_i32(words):
-    return jax.lax.bitcast_convert_type(words, jnp.int32)
+GRAPHS = 10
+NEVER = 2**31 - 1
 
 
-def as_u32(value):
-    return jax.lax.bitcast_convert_type(value, jnp.uint32)
+@functools.cache
+def case_of(seed):
+    return Case(seed, sweep_above=(0, 3, 6, 9, NEVER)[seed % 5])
 
 
-def as_f32(words):
-    return jax.lax.bitcast_convert_type(words, jnp.float32)
-
-
-# Each rule with its model: word 0 is computed, word 1 belongs to the outside.
-def latest(own, earliest):
-    return own.at[0].set(as_u32(jnp.maximum(as_i32(own)[1] % 8, earliest)))
-
-
-def total(own, summed, bits):
-    return own.at[0].set(as_u32(summed + (own[1] % 4).astype(jnp.float32))).at[2].set(bits)
-
-
-def at_most_seven(own, count):
-    return own.at[0].set(jnp.minimum(count, jnp.uint32(7)))
-
-
-def model_latest(own, parents):
-    fold = max((p[0].view(np.int32) % np.int32(16) + np.int32(w) for p, w in parents), default=np.int32(LOWEST))
-    own[0] = np.int32(max(own[1].view(np.int32) % np.int32(8), fold)).view(np.uint32)
-
-
-def model_total(own, parents):
-    fold, bits = np.float32(0), np.uint32(0)
-    for p, w in parents:
-        fold += np.float32(w) * np.float32(p[0] % np.uint32(1024)) * np.float32(0.1)
-        bits |= p[1]
-    own[0] = (fold + np.float32(own[1] % np.uint32(4))).view(np.uint32)
-    own[2] = bits
-
-
-def model_at_most_seven(own, parents):
-    own[0] = min(np.uint32(7), sum((np.uint32(p[0] % np.uint32(4)) for p, _ in parents), np.uint32(0)))
-
-
-MODELS = [model_latest, model_total, model_at_most_seven]
-
-
-def rules_for(groups):
-    tenth = jnp.float32(0.1)
-    kinds = [
-        ([Term(semiring.max_plus, lambda p: as_i32(p)[0] % 16, weighted=True)], latest),
-        (
-            [
-                Term(semiring.plus_times, lambda p: (p[0] % 1024).astype(jnp.float32) * tenth, weighted=True),
-                Term(semiring.or_and, lambda p: p[1]),
-            ],
-            total,
-        ),
-        ([Term(semiring.plus_times, lambda p: p[0] % 4)], at_most_seven),
-    ]
-    return [
-        Rule(update.__name__, pages=group, terms=terms, update=update)
-        for group, (terms, update) in zip(groups, kinds, strict=True)
-        if len(group)
-    ]
-
-
-class Case:
-    """A random acyclic graph with random rules, and its model."""
-
-    def __init__(self, seed: int, lanes: int = 4) -> None:
-        rng = np.random.default_rng(seed)
-        order = rng.permutation(PAGES)
-        ends = np.sort(rng.integers(0, PAGES, (rng.integers(0, 40), 2)), axis=1)
-        ends = order[ends[ends[:, 0] < ends[:, 1]]]
-        self.parent, self.child = ends[:, 0], ends[:, 1]
-        self.weight = rng.choice([1, 2, 4], len(ends)).astype(np.float32)  # powers of two: no rounding in the product
-        self.rule = np.where(rng.random(PAGES) < 0.2, -1, rng.integers(0, 3, PAGES))
-        graph = ShadowPageGraph.from_edges(self.parent, self.child, weight=self.weight, num_pages=PAGES)
-        self.order = graph.topological_order()
-        self.plan = RuleGraph.of(graph, rules_for([np.flatnonzero(self.rule == r) for r in range(3)]), lanes=lanes)
-        self.run = jax.jit(functools.partial(propagate, capacity=PAGES))
-
-    def recompute(self, pages: np.ndarray, page: int) -> None:
-        edges = [e for e in range(len(self.child)) if self.child[e] == page]
-        edges.sort(key=lambda e: (self.parent[e], e))
-        if self.rule[page] >= 0:
-            MODELS[self.rule[page]](pages[page], [(pages[self.parent[e]], self.weight[e]) for e in edges])
-
-    def everything(self, pages: np.ndarray) -> np.ndarray:
-        pages = pages.copy()
-        for page in self.order:
-            self.recompute(pages, page)
-        return pages
-
-    def wave(self, pages: np.ndarray, dirty: np.ndarray) -> tuple[np.ndarray, int, int]:
-        """Pages after, how many were recomputed, how many changed."""
-        pages, moved, recomputed, changed = pages.copy(), set(dirty.tolist()), 0, 0
-        for page in self.order:
-            parents = set(self.parent[self.child == page].tolist())
-            if self.rule[page] >= 0 and (page in dirty or parents & moved):
-                before = pages[page].copy()
-                self.recompute(pages, page)
-                recomputed += 1
-                if (before != pages[page]).any():
-                    changed += 1
-                    moved.add(int(page))
-        return pages, recomputed, changed
-
-
-case_of = functools.cache(Case)
-
-
-def fresh_state(rng, case):
-    """All derived words up to date, in a shuffled layout."""
-    with np.errstate(over="ignore"):
-        pages = case.everything(rng.integers(0, 2**32, (PAGES, WORDS), np.uint32))
-    slot_of_page = rng.permutation(PAGES).astype(np.int32)
-    slots = np.empty_like(pages)
-    slots[slot_of_page] = pages
-    return State(jnp.asarray(slots), jnp.asarray(slot_of_page), jnp.zeros(PAGES, jnp.uint32), jnp.asarray(np.uint32(5)))
-
-
-def poke(rng, state):
-    """Random writes from outside to a few pages; returns the state and the pages."""
-    rows = int(rng.integers(0, 4))
-    page = np.full(4, PAGES, np.int32)
-    page[:rows] = rng.choice(PAGES, rows, replace=False)
-    words = rng.integers(0, 2**32, (4, WORDS), np.uint32)
-    after = mmsb.apply(state, DeltaBatch.make(state, page, words, mask=np.tile([False, True, False], (4, 1))))
-    return after, jnp.asarray(page)
+run = jax.jit(functools.partial(propagate, capacity=PAGES))
 
 
 waves = given(seed=st.integers(0, 2**32 - 1), graph=st.integers(0, GRAPHS - 1))
@@ -160,7 +37,7 @@ def test_law_7_against_the_model(seed, graph):
     rng, case = np.random.default_rng(seed), case_of(graph)
     state, dirty = poke(rng, fresh_state(rng, case))
     before = np.asarray(state.view()).copy()
-    out = case.run(case.plan, state, dirty)
+    out = run(case.plan, state, dirty)
     after = np.asarray(out.state.view())
 
     real = np.asarray(dirty)[np.asarray(dirty) < PAGES]
@@ -177,22 +54,25 @@ def test_law_7_against_the_model(seed, graph):
     np.testing.assert_array_equal(mmsb.digest(state) + out.digest_change, mmsb.digest(out.state))
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 64])
-def test_the_number_of_lanes_changes_nothing(lanes, rng):
-    for seed in range(3):
+@pytest.mark.parametrize(("lanes", "sweep_above"), [(1, NEVER), (64, NEVER), (4, NEVER), (4, 0), (4, 2)])
+def test_the_way_a_wave_takes_changes_nothing(lanes, sweep_above, rng):
+    for seed in range(5):
         state, dirty = poke(rng, fresh_state(rng, case_of(seed)))
-        case = Case(seed, lanes)
-        chex.assert_trees_all_equal(
-            case.run(case.plan, state, dirty).state, case_of(seed).run(case_of(seed).plan, state, dirty).state
+        taken, other = (
+            run(Case(seed, lanes=lanes, sweep_above=sweep_above).plan, state, dirty),
+            run(case_of(seed).plan, state, dirty),
         )
+        chex.assert_trees_all_equal(taken.state, other.state)
+        chex.assert_trees_all_equal(taken.digest_change, other.digest_change)
+        assert int(taken.report.recomputed) == int(other.report.recomputed)
 
 
 def test_under_vmap_and_scan(rng):
     case = case_of(1)
     worlds = [poke(rng, fresh_state(rng, case)) for _ in range(3)]
-    one_by_one = [case.run(case.plan, state, dirty) for state, dirty in worlds]
+    one_by_one = [run(case.plan, state, dirty) for state, dirty in worlds]
     stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *worlds)
-    together = jax.vmap(lambda s, d: propagate(case.plan, s, d, capacity=PAGES))(*stacked)
+    together = jax.jit(jax.vmap(run, in_axes=(None, 0, 0)))(case.plan, *stacked)
     chex.assert_trees_all_equal(together, jax.tree.map(lambda *xs: jnp.stack(xs), *one_by_one))
 
     def step(state, dirty):
@@ -209,8 +89,8 @@ def test_a_wave_that_overflows_its_capacity_is_whole_all_the_same(rng):
     everything = jnp.arange(PAGES, dtype=jnp.int32)
     pages = jnp.asarray(rng.integers(0, 2**32, (PAGES, WORDS), np.uint32))
     state = State(pages, state.slot_of_page, state.epoch, state.tick)
-    whole = propagate(case.plan, state, everything, capacity=PAGES)
-    short = propagate(case.plan, state, everything, capacity=1)
+    whole = run(case.plan, state, everything)
+    short = jax.jit(functools.partial(propagate, capacity=1))(case.plan, state, everything)
     chex.assert_trees_all_equal(whole.state, short.state)
     assert int(whole.deltas.dropped) == 0
     assert int(short.deltas.dropped) == int(whole.report.changed) - 1 > 0
@@ -367,9 +247,11 @@ class TestErrors:
             propagate(self.graph, State.create(3, page_bytes=8), [0], capacity=1)
 
 
-def test_capacity_and_digest_have_defaults(rng):
-    case = case_of(4)
-    state = fresh_state(rng, case)
-    deltas = DeltaBatch.make(state, [0], rng.integers(0, 2**32, (1, WORDS), np.uint32), mask=[[False, True, False]])
-    given_all = mmsb.tick(state, case.plan, deltas, digest_before=mmsb.digest(state), capacity=PAGES)
-    chex.assert_trees_all_equal(mmsb.tick(state, case.plan, deltas), given_all)
+def test_capacity_and_digest_have_defaults():
+    graph = ShadowPageGraph.from_edges([0, 0], [1, 2], num_pages=3)
+    plan = RuleGraph.of(graph, [Rule.passthrough("copy", pages=[1, 2])])
+    state = State.create(3, page_bytes=8)
+    deltas = DeltaBatch.make(state, [0], np.uint32([[5, 6]]))
+    given_all = mmsb.tick(state, plan, deltas, digest_before=mmsb.digest(state), capacity=3)
+    chex.assert_trees_all_equal(mmsb.tick(state, plan, deltas), given_all)
+    assert given_all.state.view().tolist() == [[5, 6]] * 3

@@ -1,30 +1,41 @@
 """Layer 4: propagation.
 
 Changes spread in two ways: `matmul` and `closure` take a sparse operator to a vector, in any semiring; a wave
-(`propagate`) lets pages recompute themselves by their rules. `tick` applies deltas and runs the wave, as one function.
+(`propagate`) lets pages recompute themselves by their rules; `values_after` is the same as a function that can be
+differentiated. `tick` applies deltas, runs the wave and looks at invariants, as one function; a `CommandBuffer` takes
+deltas from jitted code to the host.
 """
 
 from ._closure import Closure, closure
+from ._commands import CommandBuffer, drain
+from ._invariant import Invariant
 from ._matmul import Selected, matmul
 from ._matrices import coalesce, ewise_add, ewise_multiply, reduce, restrict, sparse_product, to_dense, to_scipy
+from ._plan import RuleGraph
 from ._reach import pages_needed
-from ._rule import Rule, RuleGraph, Term
+from ._rule import Rule, Term
 from ._sparse import SparseMatrix
 from ._tick import Ticked, tick
+from ._timed import TickTimes, timed_tick
+from ._values import values_after
 from ._wave import Propagated, WaveReport, propagate
 
 __all__ = [
     "Closure",
+    "CommandBuffer",
+    "Invariant",
     "Propagated",
     "Rule",
     "RuleGraph",
     "Selected",
     "SparseMatrix",
     "Term",
+    "TickTimes",
     "Ticked",
     "WaveReport",
     "closure",
     "coalesce",
+    "drain",
     "ewise_add",
     "ewise_multiply",
     "matmul",
@@ -34,6 +45,8 @@ __all__ = [
     "restrict",
     "sparse_product",
     "tick",
+    "timed_tick",
     "to_dense",
     "to_scipy",
+    "values_after",
 ]

@@ -1,78 +1,171 @@
-"""The arithmetic of a wave: fold the messages of a page's parents, then update the page."""
+"""The arithmetic of a wave: gather a page's parents, fold their messages, update the page."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int32, UInt32
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float32, Int32, Shaped
 
 from .._errors import InvalidTypeError
-from ..kernels import rounded
-from ._rule import Recipe, RuleGraph, Term, message_of
+from ..kernels import rounded, take_rows
+from ._plan import RuleGraph
+from ._recipe import Recipe, message_of
+from ._rule import Term
 
-__all__ = ["recompute"]
+__all__ = ["Contents", "recompute"]
 
-# So many parents are folded by straight-line code; longer lists go round a loop.
-_SLOTS = 16
+# So many parents are folded by straight-line code; longer lists go round a loop. A wide window's time goes into
+# gathering, also for parents that aren't there; a narrow one's into starting the loop.
+_SLOTS, _SLOTS_WIDE, _WIDE = 16, 4, 256
+
+
+class Contents(NamedTuple):
+    """Where pages are read: rows of a 4-byte dtype, and the row of a page; None: its id."""
+
+    rows: Shaped[Array, "slots words"]
+    slot_of_page: Int32[Array, " pages"] | None
+
+    def read(self, page: Int32[Array, "..."]) -> Shaped[Array, "... words"]:
+        """The rows of some pages."""
+        return take_rows(self.rows, self.slot(page))
+
+    def slot(self, page: Int32[Array, "..."]) -> Int32[Array, "..."]:
+        """Where they lie."""
+        return page if self.slot_of_page is None else take_rows(self.slot_of_page, page)
+
+
+class _Lanes(NamedTuple):
+    """Pages side by side: where their incoming edges begin, how many these are, what the pages hold."""
+
+    start: Int32[Array, " lanes"]
+    parents: Int32[Array, " lanes"]
+    own: Shaped[Array, "lanes words"]
 
 
 def recompute(
     graph: RuleGraph,
     rule: Int32[Array, ""],
-    pages: UInt32[Array, "slots words"],
-    slot_of_page: Int32[Array, " pages"],
+    contents: Contents,
     page: Int32[Array, " lanes"],
     valid: Bool[Array, " lanes"],
-    own: UInt32[Array, "lanes words"],
-) -> UInt32[Array, "lanes words"]:
-    """New words of some pages that share a rule. Lanes that aren't valid come out as anything."""
-    start = graph.in_start.at[page].get(mode="promise_in_bounds")
-    parents = graph.in_start.at[page + 1].get(mode="promise_in_bounds") - start
-    parents = jnp.where(valid, parents, 0)
+    own: Shaped[Array, "lanes words"],
+    *,
+    fixed: bool = False,
+) -> Shaped[Array, "lanes words"]:
+    """New words of some pages that share a rule. Lanes that aren't valid come out as anything.
 
-    def run(recipe: Recipe) -> UInt32[Array, "lanes words"]:
-        few = slice(recipe.lanes)
-        folded = [_fold(graph, recipe, term, pages, slot_of_page, start[few], parents[few]) for term in recipe.terms]
-        new = jax.vmap(recipe.update)(own[few], *folded)
-        return jnp.concatenate([new, own[recipe.lanes :]])
+    `fixed`: loops of a length known to the compiler, which reverse-mode differentiation needs, and nothing but zeros
+    in lanes that don't count, so that no derivative of theirs is infinite.
+    """
+    start, parents = in_edges(graph, page, valid)
+    if fixed:
+        own = jnp.where(valid[:, None], own, jnp.zeros((), own.dtype))
+
+    def run(recipe: Recipe) -> Shaped[Array, "lanes words"]:
+        return _in_batches(
+            partial(_new_words, graph, recipe, contents, fixed), recipe.batch, _Lanes(start, parents, own)
+        )
 
     if len(graph.recipes) == 1:
         return run(graph.recipes[0])
     return jax.lax.switch(rule, [partial(run, recipe) for recipe in graph.recipes])
 
 
+def in_edges(
+    graph: RuleGraph, page: Int32[Array, " lanes"], valid: Bool[Array, " lanes"]
+) -> tuple[Int32[Array, " lanes"], Int32[Array, " lanes"]]:
+    """Where the incoming edges of each page begin, and how many there are; none for lanes that aren't valid."""
+    start = take_rows(graph.in_start, page)
+    parents = take_rows(graph.in_start, page + 1) - start
+    return start, jnp.where(valid, parents, 0)
+
+
+def _in_batches(
+    function: Callable[[_Lanes], Shaped[Array, "batch words"]], size: int, lanes: _Lanes
+) -> Shaped[Array, "lanes words"]:
+    """`function` of so many lanes at a time."""
+    count, words = lanes.own.shape
+    if count <= size:
+        return function(lanes)
+    batches = -(-count // size)
+    room = batches * size - count
+    padded = (jnp.pad(x, [(0, room)] + [(0, 0)] * (x.ndim - 1)).reshape(batches, size, *x.shape[1:]) for x in lanes)
+    return jax.lax.map(function, _Lanes(*padded)).reshape(-1, words)[:count]
+
+
+def _new_words(
+    graph: RuleGraph, recipe: Recipe, contents: Contents, fixed: bool, lanes: _Lanes
+) -> Shaped[Array, "lanes words"]:
+    inputs: list[Any]
+    if recipe.gathers:
+        inputs = list(_gathered(graph, recipe, contents, lanes))
+    else:
+        inputs = [_fold(graph, recipe, term, contents, lanes, fixed) for term in recipe.terms]
+    new = jax.vmap(recipe.new)(_seen_as(lanes.own, recipe.dtype), *inputs)
+    return _seen_as(new, lanes.own.dtype)
+
+
+def _seen_as(words: Shaped[Array, "..."], dtype: DTypeLike | None) -> Shaped[Array, "..."]:
+    # Not through uint32 when nothing is to be done: gradients would end there.
+    return words if dtype is None or words.dtype == dtype else jax.lax.bitcast_convert_type(words, dtype)
+
+
+def _gathered(
+    graph: RuleGraph, recipe: Recipe, contents: Contents, lanes: _Lanes
+) -> tuple[Shaped[Array, "lanes most words"], Bool[Array, "lanes most"], Float32[Array, "lanes most"]]:
+    """The parents themselves, which of them exist, and their weights."""
+    offset = jnp.arange(recipe.max_parents, dtype=jnp.int32)[None, :]
+    exists = offset < lanes.parents[:, None]
+    edge = jnp.where(exists, lanes.start[:, None] + offset, 0)
+    rows = contents.read(take_rows(graph.in_parent, edge))
+    seen = _seen_as(rows, recipe.dtype)
+    seen = jnp.where(exists[..., None], seen, jnp.zeros((), seen.dtype))
+    weight = jnp.ones((), jnp.float32)
+    if graph.in_weight is not None:
+        weight = take_rows(graph.in_weight, edge)
+    return seen, exists, jnp.where(exists, weight, jnp.float32(0))
+
+
+# Indices and rows of a wide window are better written out than computed anew for every word. The barrier says so.
+_apart = jax.lax.optimization_barrier
+
+
+def _as_it_is(array: Array) -> Array:
+    return array
+
+
 def _fold(
-    graph: RuleGraph,
-    recipe: Recipe,
-    term: Term,
-    pages: UInt32[Array, "slots words"],
-    slot_of_page: Int32[Array, " pages"],
-    start: Int32[Array, " lanes"],
-    parents: Int32[Array, " lanes"],
-) -> Array:
+    graph: RuleGraph, recipe: Recipe, term: Term, contents: Contents, lanes: _Lanes, fixed: bool
+) -> Shaped[Array, "lanes ..."]:
     """⊕ over each page's parents, strictly from left to right: the same bits however many pages run side by side."""
-    message = message_of(term, pages.shape[1])
-    zero = jnp.broadcast_to(jnp.asarray(term.semiring.zero(message.dtype)), (len(start), *message.shape))
-    slots = min(recipe.max_parents, _SLOTS)
+    message = message_of(recipe, term, lanes.own.shape[1])
+    count = len(lanes.start)
+    zero = jnp.broadcast_to(jnp.asarray(term.semiring.zero(message.dtype)), (count, *message.shape))
+    slots = min(recipe.max_parents, _SLOTS if count <= _WIDE else _SLOTS_WIDE)
     if slots == 0:
         return zero
 
     def fold_some(carry: tuple[Int32[Array, ""], Array]) -> tuple[Int32[Array, ""], Array]:
         done, total = carry
-        offset = done + jnp.arange(slots, dtype=jnp.int32)[None, :]
-        exists = offset < parents[:, None]
-        edge = jnp.where(exists, start[:, None] + offset, 0)
-        messages = _messages(graph, recipe, term, pages, slot_of_page, edge, message)
         for k in range(slots):
-            here = exists[:, k].reshape(-1, *[1] * len(message.shape))
-            total = jnp.where(here, term.semiring.add(total, messages[:, k]), total)
+            # One gather a slot; one of all slots takes several times as long.
+            exists = done + k < lanes.parents
+            edge = jnp.where(exists, lanes.start + done + k, 0)
+            found = _messages(graph, recipe, term, contents, edge, exists, message, fixed)
+            here = exists.reshape(-1, *[1] * len(message.shape))
+            total = jnp.where(here, term.semiring.add(total, found), total)
         return done + slots, total
 
     first = (jnp.zeros((), jnp.int32), zero)
     if recipe.max_parents <= slots:
         return fold_some(first)[1]
-    most = jnp.max(parents)
+    if fixed:
+        rounds = -(-recipe.max_parents // slots)
+        return jax.lax.fori_loop(0, rounds, lambda _, carry: fold_some(carry), first)[1]
+    most = jnp.max(lanes.parents)
     return jax.lax.while_loop(lambda carry: carry[0] < most, fold_some, first)[1]
 
 
@@ -80,15 +173,18 @@ def _messages(
     graph: RuleGraph,
     recipe: Recipe,
     term: Term,
-    pages: UInt32[Array, "slots words"],
-    slot_of_page: Int32[Array, " pages"],
-    edge: Int32[Array, "lanes width"],
+    contents: Contents,
+    edge: Int32[Array, " lanes"],
+    exists: Bool[Array, " lanes"],
     message: jax.ShapeDtypeStruct,
-) -> Any:
-    parent = graph.in_parent.at[edge].get(mode="promise_in_bounds")
-    slot = slot_of_page.at[parent].get(mode="promise_in_bounds")
-    rows = pages.at[slot].get(mode="promise_in_bounds")
-    messages = jax.vmap(jax.vmap(term.read))(rows)
+    fixed: bool,
+) -> Shaped[Array, "lanes ..."]:
+    apart = _apart if len(edge) > _WIDE and not fixed else _as_it_is
+    slot = apart(contents.slot(take_rows(graph.in_parent, edge)))
+    rows = _seen_as(apart(take_rows(contents.rows, slot)), recipe.dtype)
+    if fixed:
+        rows = jnp.where(exists[:, None], rows, jnp.zeros((), rows.dtype))
+    messages = jax.vmap(term.read)(rows)
     if not term.weighted or graph.in_weight is None:
         return rounded(messages)
     if not graph.whole_weights and not jnp.issubdtype(message.dtype, jnp.inexact):
@@ -96,6 +192,8 @@ def _messages(
             f"rule {recipe.name!r} weighs messages of dtype {message.dtype}, but some weights aren't whole numbers "
             "up to 2**24 and would be cut off; let `read` return floats, or round the weights"
         )
-    weight = graph.in_weight.at[edge].get(mode="promise_in_bounds").astype(message.dtype)
-    weight = jnp.broadcast_to(weight.reshape(*edge.shape, *[1] * len(message.shape)), messages.shape)
-    return rounded(term.semiring.multiply(weight, messages))
+    weight = apart(take_rows(graph.in_weight, edge))
+    if fixed:
+        weight = jnp.where(exists, weight, jnp.float32(0))
+    weight = weight.astype(message.dtype).reshape(-1, *[1] * len(message.shape))
+    return rounded(term.semiring.multiply(jnp.broadcast_to(weight, messages.shape), messages))

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from ..graph._traverse import Adjacency, edges_at, reach
-from ._rule import RuleGraph
+from ._plan import RuleGraph
 
 __all__ = ["pages_needed"]
 

@@ -1,21 +1,21 @@
-"""Rules: how a page recomputes itself from its parents. And `RuleGraph`: a graph whose pages have rules."""
+"""Rules: how a page recomputes itself from its parents."""
 
-import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32, Int32
+from jaxtyping import Array
 
-from .._errors import InvalidArgumentError, InvalidTypeError
-from .._require import require_instance
-from ..graph import EdgeKind, ShadowPageGraph
+from .._errors import InvalidTypeError
+from .._require import require_instance, whole_number
 from ..semiring import Semiring
 
-__all__ = ["Rule", "RuleGraph", "Term"]
+__all__ = ["Rule", "Term"]
+
+_WORD_DTYPES = tuple(map(np.dtype, (np.uint32, np.int32, np.float32)))
 
 
 class Term(eqx.Module):
@@ -24,8 +24,8 @@ class Term(eqx.Module):
     **Arguments:**
 
     - `semiring`: gives ⊕, ⊗ and what an empty sum is.
-    - `read`: from the words of one parent page, `uint32[words]`, to a message: an array of any shape and of a dtype
-      that the semiring carries.
+    - `read`: from the words of one parent page, `uint32[words]` (or of the rule's dtype), to a message: an array of
+      any shape and of a dtype that the semiring carries.
     - `weighted`: whether the edge's weight, cast to the message's dtype, is ⊗-multiplied to the message.
 
     The fold runs over the parents in ascending order of their ids, whatever order the edges came in. See `Rule`.
@@ -51,6 +51,12 @@ class Term(eqx.Module):
         self.semiring, self.read, self.weighted = semiring, read, bool(weighted)
 
 
+class Parents(NamedTuple):
+    """Stands in a rule for its terms: it sees the parents themselves, `most` of them, or as many as there are."""
+
+    most: int | None
+
+
 class Rule(eqx.Module):
     """How some pages recompute themselves: `new = update(own, *folded)`, one folded value for each term.
 
@@ -61,6 +67,15 @@ class Rule(eqx.Module):
     - `terms`: what is gathered from the parents along DATA edges; each term may use another semiring.
     - `update`: from the page's own words, `uint32[words]`, and the folded terms to its new words. Words that it
       leaves as they are belong to whoever writes them from outside.
+    - `dtype`: how the rule sees words, its own and its parents': uint32, int32 or float32. What a gradient shall pass
+      through (`values_after`) has to see float32. None, for rules that only move words: as they come.
+    - `static`: parameters of `update`, passed to it by name; hashable. Rules that share their functions and have equal
+      parameters share what is compiled, which two lambdas with different constants can't.
+
+    Its functions are traced: they take and return arrays, have no side effects and call nothing on the host.
+
+    **Raises:** `InvalidTypeError` for arguments of another kind. `RuleGraph.of` with `page_bytes`, and
+    `bus.add_rule`, raise it for functions that don't return what they must, or have side effects.
 
     ```python
     >>> import mmsb_jax as mmsb, jax.numpy as jnp
@@ -79,8 +94,11 @@ class Rule(eqx.Module):
 
     name: str
     terms: tuple[Term, ...]
+    parents: Parents | None
     update: Callable[..., Any]
     pages: np.ndarray
+    dtype: np.dtype | None
+    static: tuple[tuple[str, Hashable], ...]
 
     def __init__(
         self,
@@ -89,19 +107,152 @@ class Rule(eqx.Module):
         pages: Any,
         terms: Sequence[Any] | Any,
         update: Callable[..., Any] | Any,
+        dtype: Any = jnp.uint32,
+        static: Mapping[str, Hashable] | Any | None = None,
     ) -> None:
         self.name = name
+        self.parents = terms if isinstance(terms, Parents) else None
         listed = isinstance(terms, Sequence) and all(isinstance(term, Term) for term in terms)
         self.terms = tuple(terms) if listed else ()
         self.update = update
         self.pages = _page_ids(pages)
-        if not listed or not callable(update):
+        self.dtype = _word_dtype(name, dtype)
+        self.static = _static(name, static)
+        if not (listed or self.parents) or not callable(update):
             raise InvalidTypeError(f"rule {name!r} needs terms=[Term(semiring, read=…), …] and a function for update")
         if self.pages.dtype.kind not in "iu" or self.pages.ndim != 1 or self.pages.size == 0:
             raise InvalidTypeError(
                 f"rule {name!r} got pages of shape {self.pages.shape} and dtype {self.pages.dtype}; "
                 "pass the ids of the pages that it computes, at least one"
             )
+
+    @classmethod
+    def of_parents(
+        cls,
+        name: str,
+        *,
+        pages: Any,
+        update: Callable[..., Any] | Any,
+        max_parents: int | Any | None = None,
+        dtype: Any = jnp.uint32,
+        static: Mapping[str, Hashable] | Any | None = None,
+    ) -> "Rule":
+        """A rule that sees its parents themselves: `new = update(own, parents, mask, weight)`.
+
+        **Arguments:**
+
+        - `update`: gets `own`, `[words]`; `parents`, `[max_parents, words]`, by ascending id (of parallel edges, each
+          counts), zeros where there are fewer; `mask`, `bool[max_parents]`, which of them exist; and `weight`,
+          `float32[max_parents]`, of their edges: 1 in a graph without weights, 0 where there is no parent.
+        - `max_parents`: room for so many (static); None: for as many as the page with most has.
+
+        The rest as for `Rule`. What can be said as a fold, is better a `Term`: it needs no room, and its order of
+        floating-point operations is fixed, whatever the compiler does.
+
+        **Raises:** as `Rule` does; `RuleGraph.of` raises `InvalidArgumentError` when a page has more parents.
+
+        ```python
+        >>> import mmsb_jax as mmsb, jax.numpy as jnp, numpy as np
+        >>> middle = lambda own, parents, mask, weight: jnp.sort(parents, axis=0)[1]
+        >>> rule = mmsb.Rule.of_parents("median", pages=[3], update=middle, max_parents=3)
+        >>> graph = mmsb.RuleGraph.of(mmsb.ShadowPageGraph.from_edges([0, 1, 2], [3, 3, 3], num_pages=4), [rule])
+        >>> mmsb.propagation.values_after(graph, np.uint32([[5], [9], [2], [0]])).ravel().tolist()
+        [5, 9, 2, 5]
+
+        ```
+        """
+        most = None if max_parents is None else whole_number(max_parents)
+        if (most is None and max_parents is not None) or (most is not None and most < 0):
+            raise InvalidTypeError(f"rule {name!r} got max_parents={max_parents!r}; pass a whole number, or None")
+        return cls(name, pages=pages, terms=Parents(most), update=update, dtype=dtype, static=static)
+
+    @classmethod
+    def passthrough(cls, name: str, *, pages: Any, words: int | slice | Any = None) -> "Rule":
+        """Pages that copy their single parent: all of it, or the words at an index or a slice.
+
+        A page without a parent stays as it is. **Raises:** `InvalidTypeError`; `RuleGraph.of` raises
+        `InvalidArgumentError` for a page with two parents.
+
+        ```python
+        >>> import mmsb_jax as mmsb, numpy as np
+        >>> mirror = mmsb.Rule.passthrough("mirror", pages=[1], words=slice(1, 3))
+        >>> graph = mmsb.RuleGraph.of(mmsb.ShadowPageGraph.from_edges([0], [1], num_pages=2), [mirror])
+        >>> mmsb.propagation.values_after(graph, np.uint32([[1, 2, 3, 4], [0, 0, 0, 0]]))[1].tolist()
+        [0, 2, 3, 0]
+
+        ```
+        """
+        return cls(name, pages=pages, terms=Parents(1), update=_Copy(_Words.of(name, words)), dtype=None)
+
+    @classmethod
+    def semiring(
+        cls,
+        name: str,
+        *,
+        pages: Any,
+        semiring: Semiring | Any,
+        words: int | slice | Any = 0,
+        dtype: Any = jnp.float32,
+        weighted: bool = False,
+    ) -> "Rule":
+        """Pages whose words at `words` are `⊕` over their parents of `weight ⊗` the same words, seen as `dtype`.
+
+        **Raises:** as `Rule` and `Term` do.
+
+        ```python
+        >>> import mmsb_jax as mmsb, numpy as np
+        >>> rule = mmsb.Rule.semiring("soonest", pages=[2], semiring=mmsb.semiring.min_plus, weighted=True)
+        >>> roads = mmsb.ShadowPageGraph.from_edges([0, 1], [2, 2], weight=[5, 1], num_pages=3)
+        >>> mmsb.propagation.values_after(mmsb.RuleGraph.of(roads, [rule]), np.float32([[1], [4], [0]])).tolist()
+        [[1.0], [4.0], [5.0]]
+
+        ```
+        """
+        require_instance(semiring, Semiring, "take one of mmsb.semiring, or make one")
+        read = _Words.of(name, words)
+        return cls(name, pages=pages, terms=[Term(semiring, read, weighted=weighted)], update=_Set(read), dtype=dtype)
+
+
+@dataclass(frozen=True)
+class _Words:
+    """Some words of a page. These are values, so that rules made twice are equal and share what is compiled."""
+
+    start: int | None
+    stop: int | None
+    step: int | None
+
+    @classmethod
+    def of(cls, name: str, words: Any) -> "_Words":
+        if isinstance(words, slice):
+            return cls(words.start, words.stop, words.step)
+        number = 0 if words is None else whole_number(words)
+        if number is None:
+            raise InvalidTypeError(f"rule {name!r} got words={words!r}; pass an index, a slice, or leave it out")
+        return cls(None, None, None) if words is None else cls(number, number + 1 or None, None)
+
+    @property
+    def slice(self) -> slice:
+        return slice(self.start, self.stop, self.step)
+
+    def __call__(self, page: Array) -> Array:
+        return page[self.slice]
+
+
+@dataclass(frozen=True)
+class _Set:
+    words: _Words
+
+    def __call__(self, own: Array, folded: Array) -> Array:
+        return own.at[self.words.slice].set(folded)
+
+
+@dataclass(frozen=True)
+class _Copy:
+    words: _Words
+
+    def __call__(self, own: Array, parents: Array, mask: Array, weight: Array) -> Array:
+        part = self.words.slice
+        return own.at[part].set(jnp.where(mask[0], parents[0, part], own[part]))
 
 
 def _page_ids(pages: Any) -> np.ndarray:
@@ -116,180 +267,29 @@ def _page_ids(pages: Any) -> np.ndarray:
         raise InvalidTypeError(f"got pages that are no regular array ({why}); pass the ids in a flat list") from why
 
 
-class Recipe(eqx.Module):
-    """A rule without its pages, all static: what a compiled wave is specialised on."""
-
-    name: str = eqx.field(static=True)
-    terms: tuple[Term, ...]
-    update: Callable[..., Any] = eqx.field(static=True)
-    max_parents: int = eqx.field(static=True)
-    lanes: int = eqx.field(static=True)
-    """How many pages are recomputed side by side: the fewer, the more parents they have."""
-
-
-class RuleGraph(eqx.Module):
-    """A graph whose pages know how to recompute themselves, laid out for `propagate`. Made on the host, once.
-
-    Pages with a rule are grouped into *stages*, by level and rule: a page's parents always lie in earlier stages, and
-    the pages of one stage can be recomputed side by side.
-
-    ```python
-    >>> import mmsb_jax as mmsb
-    >>> term = mmsb.Term(mmsb.semiring.plus_times, read=lambda parent: parent[0])
-    >>> total = mmsb.Rule("total", pages=[2], terms=[term], update=lambda own, x: own.at[0].set(x))
-    >>> graph = mmsb.RuleGraph.of(mmsb.ShadowPageGraph.from_edges([0, 1], [2, 2], num_pages=3), [total])
-    >>> graph
-    RuleGraph(3 pages, 1 rule, 1 stage)
-
-    ```
-    """
-
-    in_start: Int32[Array, " pages_and_one"]
-    """Where the incoming edges of a page begin in `in_parent` (edges by child, then parent)."""
-    in_parent: Int32[Array, " edges"]
-    in_weight: Float32[Array, " edges"] | None
-    out_start: Int32[Array, " pages_and_one"]
-    """Where the outgoing edges of a page begin in `out_child`."""
-    out_child: Int32[Array, " edges"]
-    stage_of_page: Int32[Array, " pages"]
-    """The stage that computes a page; the sentinel `stages` for pages without a rule."""
-    stage_start: Int32[Array, " stages_and_one"]
-    """Where a stage's part of the queue begins."""
-    stage_rule: Int32[Array, " stages"]
-    stage_lanes: Int32[Array, " stages"]
-    """`lanes` of the stage's recipe."""
-    recipes: tuple[Recipe, ...]
-    max_children: int = eqx.field(static=True)
-    whole_weights: bool = eqx.field(static=True)
-    """Whether every weight is a whole number that float32 holds exactly: only then may messages be integers."""
-
-    @classmethod
-    def of(cls, graph: ShadowPageGraph, rules: Sequence[Rule], *, lanes: int = 32) -> "RuleGraph":
-        """Lay out a graph and its rules.
-
-        **Raises:** `InvalidArgumentError` when two rules compute one page, when a rule names a page that the graph
-        hasn't, when a weighted term meets a graph without weights, or `lanes` isn't positive.
-        """
-        require_instance(graph, ShadowPageGraph, "ShadowPageGraph.from_edges(…) makes one")
-        for rule in rules:
-            require_instance(rule, Rule, "Rule(name, pages=…, terms=…, update=…) makes one")
-        if lanes < 1:
-            raise InvalidArgumentError(f"got lanes={lanes}; recompute at least one page at a time")
-        rule_of_page = _rule_of_page(graph, rules)
-        used = (graph.kind == EdgeKind.DATA) & (rule_of_page[graph.child] >= 0)
-        parent, child = graph.parent[used], graph.child[used]  # sorted by child, then parent
-        weight = None if graph.weight is None else graph.weight[used]
-        if weight is None and any(term.weighted for rule in rules for term in rule.terms):
-            raise InvalidArgumentError("a term is weighted, but the graph's edges have no weights; pass weight=…")
-        in_degree = np.bincount(child, minlength=graph.num_pages)
-        out_degree = np.bincount(parent, minlength=graph.num_pages)
-        by_parent = np.argsort(parent, kind="stable")
-        stage_of_page, stage_start, stage_rule = _stages(graph.levels(), rule_of_page)
-        recipes = tuple(_recipe(rule, int(in_degree[rule.pages].max()), lanes) for rule in rules)
-        return cls(
-            in_start=_starts(in_degree),
-            in_parent=_never_empty(parent),
-            in_weight=None if weight is None else _never_empty(weight),
-            out_start=_starts(out_degree),
-            out_child=_never_empty(child[by_parent]),
-            stage_of_page=jnp.asarray(stage_of_page),
-            stage_start=stage_start,
-            stage_rule=jnp.asarray(stage_rule),
-            stage_lanes=jnp.asarray([recipes[rule].lanes for rule in stage_rule], jnp.int32),
-            recipes=recipes,
-            max_children=int(out_degree.max(initial=0)),
-            whole_weights=weight is None or bool(np.all((weight == np.floor(weight)) & (np.abs(weight) <= 2**24))),
-        )
-
-    def __repr__(self) -> str:
-        rules, stages = len(self.recipes), self.num_stages
-        plural = ("s" if rules != 1 else "", "s" if stages != 1 else "")
-        return f"RuleGraph({self.num_pages} pages, {rules} rule{plural[0]}, {stages} stage{plural[1]})"
-
-    @property
-    def lanes(self) -> int:
-        """The most pages that are recomputed side by side."""
-        return max((recipe.lanes for recipe in self.recipes), default=1)
-
-    @property
-    def num_pages(self) -> int:
-        """How many page ids the graph has."""
-        return self.stage_of_page.shape[-1]
-
-    @property
-    def num_stages(self) -> int:
-        """How many stages a wave can pass through."""
-        return self.stage_rule.shape[-1]
+def _word_dtype(name: str, dtype: Any) -> np.dtype | None:
+    if dtype is None:
+        return None
+    try:
+        found = np.dtype(dtype)
+    except TypeError as why:
+        raise InvalidTypeError(f"rule {name!r} got dtype={dtype!r}; pass uint32, int32 or float32") from why
+    if found not in _WORD_DTYPES:
+        raise InvalidTypeError(f"rule {name!r} got dtype={found}; words are seen as uint32, int32 or float32")
+    return found
 
 
-def message_of(term: Term, page_words: int) -> jax.ShapeDtypeStruct:
-    """Shape and dtype of a term's message. Raises `InvalidTypeError` when `read` doesn't return one array."""
-    message = jax.eval_shape(term.read, jax.ShapeDtypeStruct((page_words,), jnp.uint32))
-    if not isinstance(message, jax.ShapeDtypeStruct):
-        raise InvalidTypeError(f"a term's read must return one array; it returned {message}")
-    return message
-
-
-def check_recipe(recipe: Recipe, page_words: int) -> None:
-    """Raise `InvalidTypeError` when the rule doesn't return the words of one page."""
-    own = jax.ShapeDtypeStruct((page_words,), jnp.uint32)
-    messages = [message_of(term, page_words) for term in recipe.terms]
-    with warnings.catch_warnings(record=True) as raised:
-        # JAX only warns when floats are written into words, and cuts off what is behind the point.
-        warnings.simplefilter("always", FutureWarning)
-        new = jax.eval_shape(recipe.update, own, *messages)
-    mismatch = next((str(w.message) for w in raised if "incompatible types" in str(w.message)), None)
-    if mismatch or getattr(new, "shape", None) != own.shape or getattr(new, "dtype", None) != own.dtype:
-        raise InvalidTypeError(
-            f"rule {recipe.name!r} "
-            + ("writes values of another dtype into words" if mismatch else f"returned {new}")
-            + f"; it must return the page's new words, uint32[{page_words}]: start from its first argument, and turn "
-            "what isn't uint32 into words, as in `own.at[0].set(mmsb.as_words(x))`"
-        )
-
-
-def _rule_of_page(graph: ShadowPageGraph, rules: Sequence[Rule]) -> Int32[np.ndarray, " pages"]:
-    rule_of_page = np.full(graph.num_pages, -1, np.int32)
-    for number, rule in enumerate(rules):
-        outside = rule.pages[(rule.pages < 0) | (rule.pages >= graph.num_pages)]
-        if outside.size:
-            raise InvalidArgumentError(
-                f"rule {rule.name!r} names page {outside[0]}, but the graph has pages 0 to {graph.num_pages - 1}"
-            )
-        taken = rule.pages[rule_of_page[rule.pages] >= 0]
-        if taken.size:
-            other = rules[rule_of_page[taken[0]]].name
-            raise InvalidArgumentError(
-                f"page {taken[0]} has two rules, {other!r} and {rule.name!r}; give one rule both terms"
-            )
-        rule_of_page[rule.pages] = number
-    return rule_of_page
-
-
-def _stages(
-    levels: Int32[np.ndarray, " pages"], rule_of_page: Int32[np.ndarray, " pages"]
-) -> tuple[np.ndarray, Array, np.ndarray]:
-    """Group pages by (level, rule), in that order."""
-    ruled = rule_of_page >= 0
-    rules = int(rule_of_page.max(initial=0)) + 1
-    keys, stage, sizes = np.unique(
-        levels[ruled].astype(np.int64) * rules + rule_of_page[ruled], return_inverse=True, return_counts=True
-    )
-    stage_of_page = np.full(len(levels), len(keys), np.int32)
-    stage_of_page[ruled] = stage
-    return stage_of_page, _starts(sizes), (keys % rules).astype(np.int32)
-
-
-def _recipe(rule: Rule, max_parents: int, lanes: int) -> Recipe:
-    # A window costs lanes x (parents of its largest page), so pages of high degree go round in small company.
-    fewer = max(1, lanes * 8 // max(max_parents, 8))
-    return Recipe(rule.name, rule.terms, rule.update, max_parents, max(fewer, min(lanes, 8)))
-
-
-def _starts(sizes: np.ndarray) -> Int32[Array, " n_and_one"]:
-    return jnp.asarray(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))
-
-
-def _never_empty(values: np.ndarray) -> Array:
-    """Masked lanes read element 0, so there has to be one."""
-    return jnp.asarray(values if len(values) else np.zeros(1, values.dtype))
+def _static(name: str, static: Any) -> tuple[tuple[str, Hashable], ...]:
+    if static is None:
+        return ()
+    if not isinstance(static, Mapping) or not all(isinstance(key, str) for key in static):
+        raise InvalidTypeError(f"rule {name!r} got static={static!r}; pass a mapping from parameter name to value")
+    for key, value in static.items():
+        try:
+            hash(value)
+        except TypeError as why:
+            raise InvalidTypeError(
+                f"rule {name!r} got a {type(value).__name__} for its static parameter {key!r}, which has no hash; "
+                "pass numbers, text or tuples, and let arrays be contents of pages"
+            ) from why
+    return tuple(sorted(static.items()))

@@ -1,14 +1,18 @@
-"""The tick: time moves on by one, deltas arrive, changes spread. One pure function, meant to be jitted whole."""
+"""The tick: time moves on by one, deltas arrive, changes spread, invariants are looked at. One pure function."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array, ArrayLike, Int32, UInt32
+from jaxtyping import Array, ArrayLike, Bool, Int32, UInt32
 
 from ..page import DeltaBatch, digest, merge, rejected, settle
 from ..physical import State
-from ._rule import RuleGraph
+from ._invariant import Invariant, broken
+from ._plan import RuleGraph
 from ._wave import WaveReport, propagate
 
-__all__ = ["Ticked", "tick"]
+__all__ = ["Ticked", "arrive", "spread", "tick"]
 
 
 class Ticked(eqx.Module):
@@ -23,6 +27,9 @@ class Ticked(eqx.Module):
     rejected: Int32[Array, ""]
     """Arrived rows that named an impossible page. They changed nothing."""
     wave: WaveReport
+    broken: Bool[Array, " invariants"]
+    """Which of the invariants don't hold of the new state, in the order in which they were passed. The state is what it
+    is all the same: whoever passed them decides."""
 
 
 def tick(
@@ -33,6 +40,7 @@ def tick(
     digest_before: UInt32[Array, "2"] | None = None,
     capacity: int | None = None,
     source: ArrayLike = 0,
+    invariants: Sequence[Invariant] | Any = (),
 ) -> Ticked:
     """Advance the state, apply the deltas, and let what changed propagate.
 
@@ -43,6 +51,7 @@ def tick(
     - `digest_before`: `mmsb.digest(state)`, which the last tick has returned; None: computed here, from all pages.
     - `capacity`: rows for the wave's deltas (static); by default one for every page.
     - `source`: int32, written into the wave's deltas.
+    - `invariants`: what should hold of the new state; see `Invariant`.
 
     **Returns:** `Ticked`.
 
@@ -59,12 +68,30 @@ def tick(
 
     ```
     """
+    arrived = arrive(state, deltas, digest_before)
+    ticked = spread(arrived, graph, capacity=capacity, source=source)
+    return eqx.tree_at(lambda t: t.broken, ticked, broken(ticked.state, invariants))
+
+
+def arrive(state: State, deltas: DeltaBatch, digest_before: UInt32[Array, "2"] | None) -> Ticked:
+    """The first phase of a tick: deltas applied, nothing propagated, nothing looked at."""
     if digest_before is None:
         digest_before = digest(state)
     bad = rejected(state, deltas)
     state, settled, change = settle(state.advance(), deltas)
-    moved = digest_before + change
+    return Ticked(state, digest_before + change, settled, bad, WaveReport.nothing(), broken(state, ()))
+
+
+def spread(arrived: Ticked, graph: RuleGraph | None, *, capacity: int | None, source: ArrayLike) -> Ticked:
+    """The second phase: what arrived is propagated."""
     if graph is None:
-        return Ticked(state, moved, settled, bad, WaveReport.nothing())
-    wave = propagate(graph, state, settled.page, capacity=capacity, source=source)
-    return Ticked(wave.state, moved + wave.digest_change, merge(settled, wave.deltas), bad, wave.report)
+        return arrived
+    wave = propagate(graph, arrived.state, arrived.deltas.page, capacity=capacity, source=source)
+    return Ticked(
+        wave.state,
+        arrived.digest + wave.digest_change,
+        merge(arrived.deltas, wave.deltas),
+        arrived.rejected,
+        wave.report,
+        arrived.broken,
+    )

@@ -3,11 +3,14 @@
     seeds ──push──▶ queue, one bucket a stage          the first stage that isn't empty
                       ▲                                        │ up to `lanes` of its pages
                       │                                        ▼
-                 children of what changed ◀── compare ◀── fold parents, update
+                 children of what changed ◀── compare ◀── gather parents, update
 
 A page enters its stage's bucket when its first parent changes, and a stage is only taken up when every earlier one is
-empty: so all of a page's parents are final when it is recomputed. Cost follows the affected pages, plus clearing one
-integer a page.
+empty: so all of a page's parents are final when it is recomputed. Cost follows the affected pages, plus clearing a
+few bytes a page. When more pages are affected than the queue is meant for, the stages that are left are swept instead:
+every page looks whether one of its parents moved, in wide windows, which costs far less a page.
+
+That is the change of direction of Beamer, Asanović, Patterson, "Direction-optimizing breadth-first search" (SC 2012).
 """
 
 from typing import Any, NamedTuple
@@ -16,21 +19,20 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Int32, UInt32
+from jaxtyping import Array, ArrayLike, Bool, Int32, UInt8, UInt32
 
 from .._errors import InvalidArgumentError, InvalidTypeError
 from .._require import require_capacity, require_instance
 from ..page import DeltaBatch, digest_change, pack_mask
 from ..physical import State
-from ._fold import recompute
-from ._rule import RuleGraph, check_recipe
+from ._fold import Contents, in_edges, recompute
+from ._plan import RuleGraph
+from ._queue import MOVED, QUEUED, Queue, begin, push_children, take
+from ._recipe import check_recipe
 
-__all__ = ["Propagated", "WaveReport", "propagate"]
+__all__ = ["Propagated", "WaveReport", "propagate", "window_pages"]
 
-
-# So many stages are looked at to find the next that isn't empty. Looking at all of them each time would make a wave
-# along a chain quadratic in its length.
-_BLOCK = 128
+_LOOKS = 4  # So many parents of a page are looked at before the next round.
 
 
 class WaveReport(eqx.Module):
@@ -49,7 +51,7 @@ class WaveReport(eqx.Module):
     changed: Int32[Array, ""]
     """Pages that came out with other bits. The rest stopped the wave where they stand."""
     windows: Int32[Array, ""]
-    """Groups of up to `lanes` pages that were recomputed side by side."""
+    """Groups of pages that were recomputed side by side."""
 
     def __repr__(self) -> str:
         counts = (f"{name}={_shown(getattr(self, name))}" for name in ("recomputed", "changed", "windows"))
@@ -79,24 +81,11 @@ class Propagated(eqx.Module):
     report: WaveReport
 
 
-class _Queue(NamedTuple):
-    bucket: Int32[Array, " room"]
-    waiting: Int32[Array, " stages_and_block"]
-    """Pages in each stage's bucket; zeros behind the last stage."""
-    left: Int32[Array, ""]
-    """Pages in all of them."""
-    queued: Bool[Array, " pages"]
-    """Whether a page has entered the queue in this wave."""
-
-
 class _Wave(NamedTuple):
     pages: UInt32[Array, "slots words"]
     epoch: UInt32[Array, " pages"]
-    queue: _Queue
-    stage: Int32[Array, ""]
-    """All stages before this one are empty, and stay so: children lie in later stages than their parents."""
     out_page: Int32[Array, " capacity"]
-    out_old: UInt32[Array, "capacity words"]
+    out_mask: UInt32[Array, "capacity packed"]
     recomputed: Int32[Array, ""]
     changed: Int32[Array, ""]
     windows: Int32[Array, ""]
@@ -159,12 +148,9 @@ def propagate(
     for recipe in graph.recipes:
         check_recipe(recipe, state.page_words)
     capacity = state.num_pages if capacity is None else capacity
-    seeds = _seeds(dirty)
-    wave = jax.lax.while_loop(
-        lambda w: w.queue.left > 0,
-        lambda w: _window(graph, state, w),
-        _start(graph, state, seeds, capacity),
-    )
+    seeds, wave = _seeds(dirty), _start(state, capacity)
+    if graph.num_stages:
+        wave = _run(graph, state, wave, seeds)
     after = eqx.tree_at(lambda s: (s.pages, s.epoch), state, (wave.pages, wave.epoch))
     report = WaveReport(wave.recomputed, wave.changed, wave.windows)
     return Propagated(after, _deltas(after, wave, capacity, source), wave.digest_change, report)
@@ -182,24 +168,13 @@ def _seeds(dirty: Any) -> Int32[Array, " n"]:
     return jnp.atleast_1d(jnp.asarray(ids, jnp.int32))
 
 
-def _start(graph: RuleGraph, state: State, seeds: Int32[Array, " n"], capacity: int) -> _Wave:
-    """Queue the seeds that have a rule, and the children of all seeds."""
-    queue = _Queue(
-        bucket=jnp.zeros(graph.num_pages + graph.lanes, jnp.int32),
-        waiting=jnp.zeros(graph.num_stages + _BLOCK, jnp.int32),
-        left=jnp.zeros((), jnp.int32),
-        queued=jnp.zeros(graph.num_pages, jnp.bool_),
-    )
-    if graph.num_stages:
-        queue = _push_seeds(graph, queue, seeds)
+def _start(state: State, capacity: int) -> _Wave:
     zero = jnp.zeros((), jnp.int32)
     return _Wave(
         pages=state.pages,
         epoch=state.epoch,
-        queue=queue,
-        stage=zero,
         out_page=jnp.full(capacity, state.num_pages, jnp.int32),
-        out_old=jnp.zeros((capacity, state.page_words), jnp.uint32),
+        out_mask=jnp.zeros((capacity, -(-state.page_words // 32)), jnp.uint32),
         recomputed=zero,
         changed=zero,
         windows=zero,
@@ -207,107 +182,119 @@ def _start(graph: RuleGraph, state: State, seeds: Int32[Array, " n"], capacity: 
     )
 
 
-def _push_seeds(graph: RuleGraph, queue: _Queue, seeds: Int32[Array, " n"]) -> _Queue:
-    windows = max(1, -(-len(seeds) // graph.lanes))  # a window is sliced below even when there is no seed
-    padded = jnp.pad(seeds, (0, windows * graph.lanes - len(seeds)), constant_values=graph.num_pages)
-    valid = (padded >= 0) & (padded < graph.num_pages)
-    used = jnp.max(jnp.where(valid, jnp.arange(len(padded), dtype=jnp.int32) + 1, 0), initial=0)
+def _run(graph: RuleGraph, state: State, wave: _Wave, seeds: Int32[Array, " n"]) -> _Wave:
+    queue, crowded = begin(graph, seeds)
 
-    def push(carry: tuple[Int32[Array, ""], _Queue]) -> tuple[Int32[Array, ""], _Queue]:
-        start, queue = carry
-        page = jax.lax.dynamic_slice_in_dim(padded, start, graph.lanes)
-        valid = (page >= 0) & (page < graph.num_pages)
-        page = jnp.where(valid, page, 0)
-        return start + graph.lanes, _push_children(graph, _push(graph, queue, page, valid), page, valid)
+    def by_queue(carry: _ByQueue) -> Bool[Array, ""]:
+        # Between two stages, nothing that waits has been recomputed: only there the way may change.
+        between = carry.queue.waiting[carry.stage] == 0
+        many = carry.wave.recomputed + carry.queue.left > graph.sweep_above
+        return (carry.queue.left > 0) & ~(between & many)
 
-    zero = jnp.zeros((), jnp.int32)
-    return jax.lax.while_loop(lambda carry: carry[0] < used, push, (zero, queue))[1]
+    first = _ByQueue(wave, queue, jnp.zeros((), jnp.int32))
+    wave, queue, stage = jax.lax.while_loop(by_queue, lambda carry: _from_queue(graph, state, carry), first)
+    after = jnp.where(queue.left > 0, stage + 1, graph.num_stages)
+    window = graph.stage_window[jnp.where(crowded, 0, after)]
+    return jax.lax.while_loop(
+        lambda carry: carry.window < graph.num_windows,
+        lambda carry: _swept(graph, state, carry),
+        _BySweep(wave, queue.mark, window),
+    ).wave
 
 
-def _window(graph: RuleGraph, state: State, wave: _Wave) -> _Wave:
-    """Recompute up to `lanes` pages of the first stage that isn't empty, if it is one of the next few."""
-    lane = jnp.arange(graph.lanes, dtype=jnp.int32)
-    waiting = wave.queue.waiting
-    ahead = jax.lax.dynamic_slice_in_dim(waiting, wave.stage, _BLOCK) > 0
-    found = jnp.any(ahead)
-    following = wave.stage + jnp.where(found, jnp.argmax(ahead).astype(jnp.int32), _BLOCK)
-    stage = jnp.minimum(following, graph.num_stages - 1)
-    taken = jnp.where(found, jnp.minimum(waiting[stage], graph.stage_lanes[stage]), 0)
-    left = waiting[stage] - taken
-    valid = lane < taken
-    page = jax.lax.dynamic_slice_in_dim(wave.queue.bucket, graph.stage_start[stage] + left, graph.lanes)
-    page = jnp.where(valid, page, 0)
+class _ByQueue(NamedTuple):
+    wave: _Wave
+    queue: Queue
+    stage: Int32[Array, ""]
+    """All stages before this one are empty, and stay so: children lie in later stages than their parents."""
 
+
+def _from_queue(graph: RuleGraph, state: State, carry: _ByQueue) -> _ByQueue:
+    """Recompute up to `lanes` pages of the first stage that isn't empty."""
+    queue, stage, page, valid = take(graph, carry.queue, carry.stage)
+    rule = graph.stage_rule[jnp.minimum(stage, graph.num_stages - 1)]
+    wave, changed = _recomputed(graph, state, carry.wave, rule, page, valid)
+    return _ByQueue(wave, push_children(graph, queue, page, changed), stage)
+
+
+class _BySweep(NamedTuple):
+    wave: _Wave
+    mark: UInt8[Array, " pages"]
+    window: Int32[Array, ""]
+
+
+def _swept(graph: RuleGraph, state: State, carry: _BySweep) -> _BySweep:
+    """Recompute those pages of a window that wait in the queue, or have a parent that moved."""
+    page, valid = window_pages(graph, carry.window)
+    waits = (carry.mark.at[page].get(mode="promise_in_bounds") & jnp.uint8(QUEUED)) != 0
+    affected = valid & (waits | _parent_moved(graph, carry.mark, page, valid))
+    rule = graph.stage_rule[graph.window_stage[carry.window]]
+    wave, changed = _recomputed(graph, state, carry.wave, rule, page, affected)
+    mark = carry.mark.at[jnp.where(changed, page, graph.num_pages)].set(jnp.uint8(MOVED), mode="drop")
+    return _BySweep(wave, mark, carry.window + 1)
+
+
+def window_pages(graph: RuleGraph, window: Int32[Array, ""]) -> tuple[Int32[Array, " width"], Bool[Array, " width"]]:
+    """The pages of a window of the sweep, and which lanes hold one."""
+    start = graph.window_start[window]
+    valid = jnp.arange(graph.width, dtype=jnp.int32) < graph.window_start[window + 1] - start
+    page = jax.lax.dynamic_slice_in_dim(graph.sweep_page, start, graph.width)
+    return jnp.where(valid, page, 0), valid
+
+
+def _parent_moved(
+    graph: RuleGraph, mark: UInt8[Array, " pages"], page: Int32[Array, " width"], valid: Bool[Array, " width"]
+) -> Bool[Array, " width"]:
+    start, parents = in_edges(graph, page, valid)
+    most = jnp.max(parents)
+
+    def look(carry: tuple[Int32[Array, ""], UInt8[Array, " width"]]) -> tuple[Int32[Array, ""], UInt8[Array, " width"]]:
+        done, seen = carry
+        for k in range(_LOOKS):
+            exists = done + k < parents
+            parent = graph.in_parent.at[jnp.where(exists, start + done + k, 0)].get(mode="promise_in_bounds")
+            seen |= jnp.where(exists, mark.at[parent].get(mode="promise_in_bounds"), jnp.uint8(0))
+        return done + _LOOKS, seen
+
+    nothing = (jnp.zeros((), jnp.int32), jnp.zeros(len(page), jnp.uint8))
+    seen = jax.lax.while_loop(lambda carry: carry[0] < most, look, nothing)[1]
+    return (seen & jnp.uint8(MOVED)) != 0
+
+
+def _recomputed(
+    graph: RuleGraph,
+    state: State,
+    wave: _Wave,
+    rule: Int32[Array, ""],
+    page: Int32[Array, " lanes"],
+    valid: Bool[Array, " lanes"],
+) -> tuple[_Wave, Bool[Array, " lanes"]]:
+    """The wave with the valid pages recomputed, and which of them came out with other bits."""
     slot = state.slot_of_page.at[page].get(mode="promise_in_bounds")
     own = wave.pages.at[slot].get(mode="promise_in_bounds")
-    new = recompute(graph, graph.stage_rule[stage], wave.pages, state.slot_of_page, page, valid, own)
-    changed = valid & (new != own).any(axis=1)
-
+    new = recompute(graph, rule, Contents(wave.pages, state.slot_of_page), page, valid, own)
+    differs = valid[:, None] & (new != own)
+    changed = differs.any(axis=1)
     position = wave.changed + jnp.cumsum(changed, dtype=jnp.int32) - 1
     position = jnp.where(changed, position, wave.out_page.shape[0])
-    queue = wave.queue._replace(waiting=waiting.at[stage].set(left), left=wave.queue.left - taken)
-    return _Wave(
+    after = _Wave(
         pages=wave.pages.at[jnp.where(changed, slot, state.pages.shape[0])].set(new, mode="drop"),
         epoch=wave.epoch.at[jnp.where(changed, page, state.num_pages)].set(state.tick, mode="drop"),
-        queue=_push_children(graph, queue, page, changed),
-        stage=following,
         out_page=wave.out_page.at[position].set(page, mode="drop"),
-        out_old=wave.out_old.at[position].set(own, mode="drop"),
-        recomputed=wave.recomputed + taken,
+        out_mask=wave.out_mask.at[position].set(pack_mask(differs), mode="drop"),
+        recomputed=wave.recomputed + jnp.sum(valid, dtype=jnp.int32),
         changed=wave.changed + jnp.sum(changed, dtype=jnp.int32),
-        windows=wave.windows + found.astype(jnp.int32),
-        digest_change=wave.digest_change + digest_change(page, own, jnp.where(changed[:, None], new, own)),
+        windows=wave.windows + jnp.any(valid).astype(jnp.int32),
+        digest_change=wave.digest_change + digest_change(page, own, jnp.where(differs, new, own)),
     )
-
-
-def _push_children(
-    graph: RuleGraph, queue: _Queue, page: Int32[Array, " lanes"], valid: Bool[Array, " lanes"]
-) -> _Queue:
-    """Queue the children of the valid pages, a few of each at a time."""
-    width = min(graph.max_children, 4)
-    if width == 0:
-        return queue
-    start = graph.out_start.at[page].get(mode="promise_in_bounds")
-    children = graph.out_start.at[page + 1].get(mode="promise_in_bounds") - start
-    children = jnp.where(valid, children, 0)
-    most = jnp.max(children)
-
-    def push(carry: tuple[Int32[Array, ""], _Queue]) -> tuple[Int32[Array, ""], _Queue]:
-        done, queue = carry
-        offset = done + jnp.arange(width, dtype=jnp.int32)[None, :]
-        exists = offset < children[:, None]
-        edge = jnp.where(exists, start[:, None] + offset, 0)
-        child = graph.out_child.at[edge].get(mode="promise_in_bounds")
-        return done + width, _push(graph, queue, child.ravel(), exists.ravel())
-
-    return jax.lax.while_loop(lambda carry: carry[0] < most, push, (jnp.zeros((), jnp.int32), queue))[1]
-
-
-def _push(graph: RuleGraph, queue: _Queue, page: Int32[Array, " m"], valid: Bool[Array, " m"]) -> _Queue:
-    """Queue each valid page that has a rule, unless it has been queued before in this wave."""
-    stage = graph.stage_of_page.at[page].get(mode="promise_in_bounds")
-    fresh = valid & (stage < graph.num_stages) & ~queue.queued.at[page].get(mode="promise_in_bounds")
-    lane = jnp.arange(len(page), dtype=jnp.int32)
-    earlier = fresh[None, :] & (lane[None, :] < lane[:, None])
-    fresh &= ~jnp.any(earlier & (page[:, None] == page[None, :]), axis=1)
-    ahead = jnp.sum(fresh[None, :] & earlier & (stage[:, None] == stage[None, :]), axis=1, dtype=jnp.int32)
-    stage = jnp.where(fresh, stage, 0)
-    position = graph.stage_start.at[stage].get(mode="promise_in_bounds")
-    position += queue.waiting.at[stage].get(mode="promise_in_bounds") + ahead
-    return _Queue(
-        bucket=queue.bucket.at[jnp.where(fresh, position, len(queue.bucket))].set(page, mode="drop"),
-        waiting=queue.waiting.at[jnp.where(fresh, stage, len(queue.waiting))].add(1, mode="drop"),
-        left=queue.left + jnp.sum(fresh, dtype=jnp.int32),
-        queued=queue.queued.at[jnp.where(fresh, page, graph.num_pages)].set(True, mode="drop"),
-    )
+    return after, changed
 
 
 def _deltas(after: State, wave: _Wave, capacity: int, source: ArrayLike) -> DeltaBatch:
-    words = after.rows(wave.out_page)
     return DeltaBatch(
         page=wave.out_page,
-        words=words,
-        mask=pack_mask((words != wave.out_old) & (wave.out_page < after.num_pages)[:, None]),
+        words=after.rows(wave.out_page),
+        mask=wave.out_mask,
         source=jnp.full(capacity, source, jnp.int32),
         dropped=jnp.maximum(wave.changed - capacity, 0),
     )

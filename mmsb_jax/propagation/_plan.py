@@ -1,0 +1,258 @@
+"""`RuleGraph`: a graph whose pages have rules, laid out for waves. NumPy, on the host, once per structure.
+
+Pages with a rule are grouped into *stages*, by level and rule. A wave takes them up in one of two ways:
+
+    queue    one bucket a stage, filled as parents change, emptied up to `lanes` pages at a time
+    sweep    all pages of a stage, in windows of `width`, those with most parents first:
+
+             stage 0                         stage 1
+             |-- window 0 --|-- window 1 -- |-- window 2 --| …      sweep_page, window_start
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float32, Int32
+
+from .._errors import InvalidArgumentError, InvalidTypeError
+from .._require import require_instance, whole_number
+from ..graph import EdgeKind, ShadowPageGraph
+from ..physical import page_words_of
+from ._recipe import Recipe, check_recipe
+from ._rule import Rule
+
+__all__ = ["RuleGraph"]
+
+_WIDTHS = tuple(1 << power for power in range(3, 13))
+_WINDOW_COST = 256  # What a window costs beside its lanes, in lanes.
+_WIDE_PARENTS = 16  # Beyond so many, fewer pages are folded side by side.
+
+
+class RuleGraph(eqx.Module):
+    """A graph whose pages know how to recompute themselves, laid out for `propagate`. Made on the host, once.
+
+    Pages with a rule are grouped into *stages*, by level and rule: a page's parents always lie in earlier stages, and
+    the pages of one stage can be recomputed side by side.
+
+    ```python
+    >>> import mmsb_jax as mmsb
+    >>> term = mmsb.Term(mmsb.semiring.plus_times, read=lambda parent: parent[0])
+    >>> total = mmsb.Rule("total", pages=[2], terms=[term], update=lambda own, x: own.at[0].set(x))
+    >>> graph = mmsb.RuleGraph.of(mmsb.ShadowPageGraph.from_edges([0, 1], [2, 2], num_pages=3), [total])
+    >>> graph
+    RuleGraph(3 pages, 1 rule, 1 stage)
+
+    ```
+    """
+
+    # Edges that lead to a page with a rule.
+    in_start: Int32[Array, " pages_and_one"]
+    """Where the incoming edges of a page begin in `in_parent` (edges by child, then parent)."""
+    in_parent: Int32[Array, " edges"]
+    in_weight: Float32[Array, " edges"] | None
+    in_edge: Int32[Array, " edges"]
+    """Which edge of the `ShadowPageGraph` it is."""
+    out_start: Int32[Array, " pages_and_one"]
+    """Where the outgoing edges of a page begin in `out_child`."""
+    out_child: Int32[Array, " edges"]
+
+    # Stages.
+    stage_of_page: Int32[Array, " pages"]
+    """The stage that computes a page; the sentinel `stages` for pages without a rule."""
+    stage_start: Int32[Array, " stages_and_one"]
+    """Where a stage's part of the queue begins, and of `sweep_page`."""
+    stage_rule: Int32[Array, " stages"]
+
+    # The sweep.
+    sweep_page: Int32[Array, " ruled_and_width"]
+    """Pages by stage, within a stage by falling number of parents; padded for the last window."""
+    window_start: Int32[Array, " windows_and_one"]
+    """Where a window begins in `sweep_page`; it ends where the next one begins."""
+    window_stage: Int32[Array, " windows"]
+    stage_window: Int32[Array, " stages_and_one"]
+    """The first window of a stage."""
+    sweep_above: Int32[Array, ""]
+    """The queue's capacity: once a wave has more pages than this, it sweeps the stages that are left."""
+
+    recipes: tuple[Recipe, ...]
+    lanes: int = eqx.field(static=True)
+    """The most pages that are taken from the queue side by side."""
+    width: int = eqx.field(static=True)
+    """The most pages that are swept side by side."""
+    num_edges: int = eqx.field(static=True)
+    """Edges of the `ShadowPageGraph`, those that lead to no rule included."""
+    max_children: int = eqx.field(static=True)
+    whole_weights: bool = eqx.field(static=True)
+    """Whether every weight is a whole number that float32 holds exactly: only then may messages be integers."""
+
+    @classmethod
+    def of(
+        cls,
+        graph: ShadowPageGraph,
+        rules: Sequence[Rule],
+        *,
+        lanes: int = 32,
+        width: int | Any | None = None,
+        sweep_above: int | Any | None = None,
+        page_bytes: int | Any | None = None,
+    ) -> "RuleGraph":
+        """Lay out a graph and its rules.
+
+        **Arguments:**
+
+        - `lanes`: pages that are taken from the queue side by side.
+        - `width`: pages that are swept side by side; None: what suits the sizes of the stages.
+        - `sweep_above`: the queue's capacity. A wave's cost follows the affected pages up to so many, and is that of
+          a sweep over all pages beyond; the result is the same. By default a sixteenth of the pages with a rule.
+        - `page_bytes`: size of the pages, to look at the rules' functions now; otherwise the first wave does.
+
+        **Raises:** `InvalidArgumentError` when two rules compute one page, when a rule names a page that the graph
+        hasn't, when a page has more parents than its rule has room for, when a weighted term meets a graph without
+        weights, or `lanes` isn't positive; `InvalidTypeError` when a rule's functions don't return what they must.
+        """
+        require_instance(graph, ShadowPageGraph, "ShadowPageGraph.from_edges(…) makes one")
+        for rule in rules:
+            require_instance(rule, Rule, "Rule(name, pages=…, terms=…, update=…) makes one")
+        if lanes < 1 or (width is not None and width < 1):
+            raise InvalidArgumentError(f"got lanes={lanes}, width={width}; recompute at least one page at a time")
+        rule_of_page = _rule_of_page(graph, rules)
+        used = np.flatnonzero((graph.kind == EdgeKind.DATA) & (rule_of_page[graph.child] >= 0)).astype(np.int32)
+        parent, child = graph.parent[used], graph.child[used]  # sorted by child, then parent
+        weight = None if graph.weight is None else graph.weight[used]
+        if weight is None and any(term.weighted for rule in rules for term in rule.terms):
+            raise InvalidArgumentError("a term is weighted, but the graph's edges have no weights; pass weight=…")
+        in_degree = np.bincount(child, minlength=graph.num_pages)
+        out_degree = np.bincount(parent, minlength=graph.num_pages)
+        recipes = tuple(_recipe(rule, in_degree, lanes) for rule in rules)
+        for recipe in recipes if page_bytes is not None else ():
+            check_recipe(recipe, page_words_of(page_bytes))
+        stages = _stages(graph.levels(), rule_of_page)
+        ruled = int((rule_of_page >= 0).sum())
+        return cls(
+            in_start=_starts(in_degree),
+            in_parent=_never_empty(parent),
+            in_weight=None if weight is None else _never_empty(weight),
+            in_edge=_never_empty(used),
+            out_start=_starts(out_degree),
+            out_child=_never_empty(child[np.argsort(parent, kind="stable")]),
+            **stages,
+            **_sweep(stages, in_degree, ruled, width),
+            sweep_above=jnp.asarray(_capacity(sweep_above, ruled, lanes), jnp.int32),
+            recipes=recipes,
+            lanes=lanes,
+            num_edges=graph.num_edges,
+            max_children=int(out_degree.max(initial=0)),
+            whole_weights=weight is None or bool(np.all((weight == np.floor(weight)) & (np.abs(weight) <= 2**24))),
+        )
+
+    def __repr__(self) -> str:
+        rules, stages = len(self.recipes), self.num_stages
+        plural = ("s" if rules != 1 else "", "s" if stages != 1 else "")
+        return f"RuleGraph({self.num_pages} pages, {rules} rule{plural[0]}, {stages} stage{plural[1]})"
+
+    @property
+    def num_pages(self) -> int:
+        """How many page ids the graph has."""
+        return self.stage_of_page.shape[-1]
+
+    @property
+    def num_stages(self) -> int:
+        """How many stages a wave can pass through."""
+        return self.stage_rule.shape[-1]
+
+    @property
+    def num_windows(self) -> int:
+        """How many windows a sweep over everything has."""
+        return self.window_stage.shape[-1]
+
+
+def _rule_of_page(graph: ShadowPageGraph, rules: Sequence[Rule]) -> Int32[np.ndarray, " pages"]:
+    rule_of_page = np.full(graph.num_pages, -1, np.int32)
+    for number, rule in enumerate(rules):
+        outside = rule.pages[(rule.pages < 0) | (rule.pages >= graph.num_pages)]
+        if outside.size:
+            raise InvalidArgumentError(
+                f"rule {rule.name!r} names page {outside[0]}, but the graph has pages 0 to {graph.num_pages - 1}"
+            )
+        taken = rule.pages[rule_of_page[rule.pages] >= 0]
+        if taken.size:
+            other = rules[rule_of_page[taken[0]]].name
+            raise InvalidArgumentError(
+                f"page {taken[0]} has two rules, {other!r} and {rule.name!r}; give one rule both terms"
+            )
+        rule_of_page[rule.pages] = number
+    return rule_of_page
+
+
+def _recipe(rule: Rule, in_degree: np.ndarray, lanes: int) -> Recipe:
+    most = int(in_degree[rule.pages].max())
+    batch = max(1, _WIDTHS[-1] * _WIDE_PARENTS // max(most, _WIDE_PARENTS))
+    if rule.parents is not None:
+        # The same few side by side in every window: the compiler has no occasion to order a sum in two ways.
+        batch = max(1, min(lanes, 32))
+        room = most if rule.parents.most is None else rule.parents.most
+        if most > room:
+            page = int(rule.pages[np.argmax(in_degree[rule.pages])])
+            raise InvalidArgumentError(
+                f"page {page} has {most} parents, but rule {rule.name!r} has room for {room}; pass more max_parents, "
+                "or remove dependencies"
+            )
+        most = room
+    gathers = rule.parents is not None
+    return Recipe(rule.name, rule.terms, gathers, rule.update, rule.static, rule.dtype, most, batch)
+
+
+def _stages(levels: Int32[np.ndarray, " pages"], rule_of_page: Int32[np.ndarray, " pages"]) -> dict[str, Any]:
+    """Group pages by (level, rule), in that order."""
+    ruled = rule_of_page >= 0
+    rules = int(rule_of_page.max(initial=0)) + 1
+    keys, stage, sizes = np.unique(
+        levels[ruled].astype(np.int64) * rules + rule_of_page[ruled], return_inverse=True, return_counts=True
+    )
+    stage_of_page = np.full(len(levels), len(keys), np.int32)
+    stage_of_page[ruled] = stage
+    return {
+        "stage_of_page": jnp.asarray(stage_of_page),
+        "stage_start": _starts(sizes),
+        "stage_rule": jnp.asarray((keys % rules).astype(np.int32)),
+    }
+
+
+def _sweep(stages: dict[str, Any], in_degree: np.ndarray, ruled: int, width: int | None) -> dict[str, Any]:
+    """Cut the stages into windows, by default of the width that makes a sweep cheapest."""
+    stage_of_page, start = np.asarray(stages["stage_of_page"]), np.asarray(stages["stage_start"])
+    order = np.lexsort([-in_degree, stage_of_page])[:ruled].astype(np.int32)
+    sizes = np.diff(start)
+    width = width or min(_WIDTHS, key=lambda lanes: int((-(-sizes // lanes)).sum()) * (lanes + _WINDOW_COST))
+    windows = -(-sizes // width)
+    stage = np.repeat(np.arange(len(sizes)), windows)
+    first = np.cumsum(windows) - windows
+    window_start = start[stage] + width * (np.arange(len(stage)) - first[stage])
+    return {
+        "sweep_page": jnp.asarray(np.concatenate([order, np.zeros(width, np.int32)])),
+        "window_start": jnp.asarray(np.concatenate([window_start, [ruled]]).astype(np.int32)),
+        "window_stage": jnp.asarray(stage.astype(np.int32)),
+        "stage_window": _starts(windows),
+        "width": width,
+    }
+
+
+def _capacity(sweep_above: Any, ruled: int, lanes: int) -> int:
+    if sweep_above is None:
+        return max(lanes, ruled // 16)
+    number = whole_number(sweep_above)
+    if number is None or number < 0:
+        raise InvalidTypeError(f"got sweep_above={sweep_above!r}; pass a number of pages, 0 or more")
+    return min(number, 2**31 - 1)
+
+
+def _starts(sizes: np.ndarray) -> Int32[Array, " n_and_one"]:
+    return jnp.asarray(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))
+
+
+def _never_empty(values: np.ndarray) -> Array:
+    """Masked lanes read element 0, so there has to be one."""
+    return jnp.asarray(values if len(values) else np.zeros(1, values.dtype))
