@@ -1,4 +1,4 @@
-"""Sparse products: a uniform and a skewed (RMAT) graph, vectors and 16 features, min-plus and plus-times.
+"""Sparse products: uniform, skewed (RMAT), a grid and the graph of the demo; vectors, 16 and 64 features; gradients.
 
 RMAT: Chakrabarti, Zhan, Faloutsos, "R-MAT: A Recursive Model for Graph Mining" (SDM 2004), with the parameters of
 Graph500.
@@ -7,20 +7,21 @@ Graph500.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from jax.experimental import sparse as jax_sparse
 
 import mmsb_jax.semiring as sr
+from demo import _board, _flights
 from mmsb_jax.propagation import SparseMatrix, matmul
 
 from ._harness import Case, Peer, Program, compiled
-
-FEATURES = 16
 
 
 class Graph(NamedTuple):
@@ -30,15 +31,19 @@ class Graph(NamedTuple):
     row: np.ndarray
     col: np.ndarray
     value: np.ndarray
-    x: np.ndarray
-    columns: np.ndarray
+
+    def operand(self, features: int, dtype: Any) -> np.ndarray:
+        """A vector, or a matrix of so many columns."""
+        shape = (self.size, features) if features else self.size
+        x = np.random.default_rng(2).random(shape, dtype=np.float32)
+        return x if dtype == np.float32 else (x < 0.01).astype(dtype)
+
+    def values(self, dtype: Any) -> np.ndarray:
+        return self.value if dtype == np.float32 else np.ones(len(self.row), dtype)
 
 
 def _graph(size: int, row: np.ndarray, col: np.ndarray) -> Graph:
-    rng = np.random.default_rng(1)
-    value = rng.uniform(0.1, 1, len(row)).astype(np.float32)
-    x, columns = rng.random(size, dtype=np.float32), rng.random((size, FEATURES), dtype=np.float32)
-    return Graph(size, row, col, value, x, columns)
+    return Graph(size, row, col, np.random.default_rng(1).uniform(0.1, 1, len(row)).astype(np.float32))
 
 
 @cache
@@ -53,9 +58,9 @@ def uniform(quick: bool) -> Graph:
 
 
 @cache
-def rmat(quick: bool) -> Graph:
+def rmat(quick: bool, scale: int = 18) -> Graph:
     """a, b, c, d = 0.57, 0.19, 0.19, 0.05; edges drawn twice are kept once."""
-    scale, factor = (8, 4) if quick else (18, 16)
+    scale, factor = (8, 4) if quick else (scale, 16)
     rng = np.random.default_rng(0)
     row = np.zeros(factor << scale, np.int64)
     col = np.zeros_like(row)
@@ -67,9 +72,39 @@ def rmat(quick: bool) -> Graph:
 
 
 @cache
-def _matrix(graph: str, quick: bool) -> SparseMatrix:
-    made = GRAPHS[graph](quick)
-    return SparseMatrix.from_coo(made.row, made.col, made.value, (made.size, made.size))
+def grid(quick: bool) -> Graph:
+    """A square of cells, each joined with its four neighbours."""
+    side = 16 if quick else 1024
+    cell = np.arange(side * side).reshape(side, side)
+    pairs = [(cell[1:], cell[:-1]), (cell[:-1], cell[1:]), (cell[:, 1:], cell[:, :-1]), (cell[:, :-1], cell[:, 1:])]
+    row, col = (np.concatenate([pair[k].ravel() for pair in pairs]) for k in (0, 1))
+    order = np.lexsort((col, row))
+    return _graph(side * side, row[order], col[order])
+
+
+@cache
+def flights(quick: bool) -> Graph:
+    """The graph of the demo: each flight's next one, its airport's hour and its carrier's day depend on it."""
+    if quick:
+        return grid(True)
+    year = _flights.load()
+    layout = _board.Layout.of(year)
+    before, after, _ = year.rotations()
+    hour, day = layout.hours[year.origin, year.scheduled // 60], layout.days[year.carrier, year.scheduled // 1440]
+    parent = np.concatenate([layout.flights[before], layout.flights, layout.flights])
+    child = np.concatenate([layout.flights[after], hour, day])
+    size = layout.capacity
+    row, col = np.divmod(np.unique(child.astype(np.int64) * size + parent), size)
+    return _graph(size, row, col)
+
+
+GRAPHS: dict[str, Callable[[bool], Graph]] = {
+    "uniform": uniform,
+    "rmat-18": rmat,
+    "rmat-20": lambda quick: rmat(quick, 20),
+    "grid 1024²": grid,
+    "flights": flights,
+}
 
 
 class Inputs(NamedTuple):
@@ -79,28 +114,31 @@ class Inputs(NamedTuple):
     operand: np.ndarray
 
 
-def _inputs(graph: str, semiring: sr.Semiring, features: bool, quick: bool) -> Inputs:
-    made = GRAPHS[graph](quick)
-    return Inputs(made, _matrix(graph, quick), semiring, made.columns if features else made.x)
+def _inputs(graph: str, semiring: sr.Semiring, features: int, quick: bool) -> Inputs:
+    made, dtype = GRAPHS[graph](quick), np.bool_ if semiring is sr.or_and else np.float32
+    matrix = SparseMatrix.from_coo(made.row, made.col, made.values(dtype), (made.size, made.size))
+    return Inputs(made, matrix, semiring, made.operand(features, dtype))
 
 
 def _ours(inputs: Inputs) -> Program:
     return compiled(matmul, inputs.matrix, inputs.operand, inputs.semiring)
 
 
+_AS_IN_GRAPHBLAS = {"or_and": "lor_land"}
+
+
 def _graphblas(inputs: Inputs) -> Program:
     import graphblas
 
     graphblas.ss.config["nthreads"] = os.cpu_count()
-    graph = inputs.graph
-    matrix = graphblas.Matrix.from_coo(
-        graph.row, graph.col, graph.value, nrows=graph.size, ncols=graph.size, dtype="FP32"
-    )
+    graph, dtype = inputs.graph, "BOOL" if inputs.operand.dtype == np.bool_ else "FP32"
+    values = graph.values(inputs.operand.dtype)
+    matrix = graphblas.Matrix.from_coo(graph.row, graph.col, values, nrows=graph.size, ncols=graph.size, dtype=dtype)
     x = graphblas.Vector.from_dense(inputs.operand)
-    operator = getattr(graphblas.semiring, inputs.semiring.name)
+    operator = getattr(graphblas.semiring, _AS_IN_GRAPHBLAS.get(inputs.semiring.name, inputs.semiring.name))
 
     def run() -> Any:
-        y = matrix.mxv(x, operator).new(dtype="FP32")
+        y = matrix.mxv(x, operator).new(dtype=dtype)
         y.wait()  # SuiteSparse may leave work undone until it is asked for
         return y
 
@@ -112,8 +150,8 @@ def _csr(graph: Graph) -> scipy.sparse.csr_matrix:
 
 
 def _scipy(inputs: Inputs) -> Program:
-    csr = _csr(inputs.graph)
-    return Program(lambda: csr @ inputs.operand)
+    csr, operand = _csr(inputs.graph), inputs.operand.astype(np.float32)
+    return Program(lambda: csr @ operand)
 
 
 def _bcoo(inputs: Inputs, *, promised: bool = False) -> Program:
@@ -123,16 +161,15 @@ def _bcoo(inputs: Inputs, *, promised: bool = False) -> Program:
         matrix = jax_sparse.BCOO(
             (matrix.data, matrix.indices), shape=matrix.shape, indices_sorted=True, unique_indices=True
         )
-    return compiled(lambda a, x: a @ x, matrix, inputs.operand)
+    return compiled(lambda a, x: a @ x, matrix, inputs.operand.astype(np.float32))
 
 
 def _segments(inputs: Inputs) -> Program:
-    graph, plus_times = inputs.graph, inputs.semiring is sr.plus_times
+    graph, semiring = inputs.graph, inputs.semiring
+    by_rows = jax.ops.segment_sum if semiring is sr.plus_times else jax.ops.segment_min
 
     def product(row: jax.Array, col: jax.Array, value: jax.Array, x: jax.Array) -> jax.Array:
-        if plus_times:
-            return jax.ops.segment_sum(value * x[col], row, graph.size, indices_are_sorted=True)
-        return jax.ops.segment_min(value + x[col], row, graph.size, indices_are_sorted=True)
+        return by_rows(semiring.multiply(value, x[col]), row, graph.size, indices_are_sorted=True)
 
     return compiled(product, graph.row.astype(np.int32), graph.col.astype(np.int32), graph.value, inputs.operand)
 
@@ -145,52 +182,78 @@ def _close(ours: jax.Array, theirs: Any) -> None:
     np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=1e-4)
 
 
-def _same_min(ours: jax.Array, theirs: Any) -> None:
-    _equal(ours, theirs.to_dense(fill_value=np.float32(np.inf)))
+def _same(semiring: sr.Semiring) -> Callable[[jax.Array, Any], None]:
+    def check(ours: jax.Array, theirs: Any) -> None:
+        zero = semiring.zero(ours.dtype)
+        (_close if semiring is sr.plus_times else _equal)(ours, theirs.to_dense(fill_value=zero))
+
+    return check
 
 
-def _same_sum(ours: jax.Array, theirs: Any) -> None:
-    _close(ours, theirs.to_dense(fill_value=np.float32(0)))
-
-
-GRAPHS = {"uniform": uniform, "rmat": rmat}
-
-# BCOO and scipy know plus-times only: beside another semiring they are timed on that, unchecked.
-_VECTOR_PEERS = {
-    "min_plus": (
-        Peer("SuiteSparse:GraphBLAS", _graphblas, _same_min, target=0.9, needs="graphblas"),
-        Peer("BCOO", _bcoo, None, target=8.0),
-        Peer("BCOO, promised sorted", partial(_bcoo, promised=True), None),
-        Peer("segment_min", _segments, _equal),
-        Peer("scipy", _scipy, None),
-    ),
-    "plus_times": (
-        Peer("SuiteSparse:GraphBLAS", _graphblas, _same_sum, target=0.9, needs="graphblas"),
-        Peer("BCOO", _bcoo, _close, target=8.0),
-        Peer("BCOO, promised sorted", partial(_bcoo, promised=True), _close),
-        Peer("segment_sum", _segments, _close),
-        Peer("scipy", _scipy, _close),
-    ),
-}
-
-
-def _case(graph: str, semiring: sr.Semiring, features: bool) -> Case:
-    peers = _VECTOR_PEERS[semiring.name]
-    if features:
-        peers = (Peer("scipy", _scipy, _close if semiring is sr.plus_times else None, target=1.5),)
+def _vector(graph: str, semiring: sr.Semiring) -> Case:
+    # BCOO and scipy know plus-times only: beside another semiring they are timed on that, unchecked.
+    check = _close if semiring is sr.plus_times else None
+    peers = [
+        Peer("SuiteSparse:GraphBLAS", _graphblas, _same(semiring), target=1.0, needs="graphblas"),
+        Peer("BCOO", _bcoo, check, target=15.0),
+        Peer("scipy", _scipy, check),
+    ]
+    if semiring in (sr.min_plus, sr.plus_times):
+        peers.append(Peer("BCOO, promised sorted", partial(_bcoo, promised=True), check))
+        peers.append(Peer("segment_sum" if check else "segment_min", _segments, check or _equal))
     return Case(
-        name=f"spmv/{graph}/{semiring.name}{f'/{FEATURES} features' if features else ''}",
-        make=lambda quick: _inputs(graph, semiring, features, quick),
+        name=f"spmv/{graph}/{semiring.name}",
+        make=lambda quick: _inputs(graph, semiring, 0, quick),
         ours=_ours,
-        peers=peers,
-        items=lambda inputs: inputs.matrix.entries * (FEATURES if features else 1),
+        peers=tuple(peers),
+        items=lambda inputs: inputs.matrix.entries,
         unit="entries",
     )
 
 
-CASES = tuple(
-    _case(graph, semiring, features)
-    for features in (False, True)
-    for graph in GRAPHS
-    for semiring in (sr.min_plus, sr.plus_times)
+def _matrix(graph: str, semiring: sr.Semiring, features: int) -> Case:
+    check = _close if semiring is sr.plus_times else None
+    return Case(
+        name=f"spmv/{features} features/{graph}/{semiring.name}",
+        make=lambda quick: _inputs(graph, semiring, features, quick),
+        ours=_ours,
+        peers=(Peer("scipy's plus_times", _scipy, check, target=2.0),),
+        items=lambda inputs: inputs.matrix.entries * features,
+        unit="entries",
+    )
+
+
+def _gradient(graph: str, semiring: sr.Semiring) -> Case:
+    """Value and gradient, by the values and by x, of a sum over the product; beside the sum alone."""
+
+    def total(values: Any, x: jax.Array, matrix: SparseMatrix) -> jax.Array:
+        return jnp.sum(matmul(matrix.with_block_values(values), x, semiring))
+
+    def both(values: Any, x: jax.Array, matrix: SparseMatrix) -> Any:
+        return jax.value_and_grad(total, argnums=(0, 1))(values, x, matrix)
+
+    def ours(inputs: Inputs) -> Program:
+        return compiled(both, inputs.matrix.block_values, inputs.operand, inputs.matrix.with_transpose())
+
+    def forward(inputs: Inputs) -> Program:
+        return compiled(total, inputs.matrix.block_values, inputs.operand, inputs.matrix)
+
+    def same(ours: Any, theirs: Any) -> None:
+        np.testing.assert_allclose(ours[0], theirs, rtol=1e-5)
+
+    return Case(
+        name=f"spmv/gradient/{graph}/{semiring.name}",
+        make=lambda quick: _inputs(graph, semiring, 0, quick),
+        ours=ours,
+        peers=(Peer("the product alone", forward, same, target=1 / 3 if semiring is sr.min_plus else None),),
+        items=lambda inputs: inputs.matrix.entries,
+        unit="entries",
+    )
+
+
+SEMIRINGS = (sr.min_plus, sr.max_plus, sr.plus_times, sr.max_min, sr.or_and)
+CASES = (
+    *(_vector(graph, semiring) for graph in GRAPHS for semiring in SEMIRINGS),
+    *(_matrix(graph, semiring, f) for f in (16, 64) for graph in ("uniform", "rmat-18") for semiring in SEMIRINGS),
+    *(_gradient(graph, semiring) for graph in ("uniform", "rmat-18") for semiring in (sr.min_plus, sr.plus_times)),
 )

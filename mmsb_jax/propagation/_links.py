@@ -86,8 +86,6 @@ class Links(eqx.Module):
     """Of each piece of one level, the slot of the next that reads it."""
     last: Fold | None
     """Of each piece of all levels, and the one that stands for nothing, the rows whose value it is."""
-    row_of_piece: tuple[Int32[Array, "_"], ...]
-    """The row of each piece of level 0, block by block."""
     simple: bool = eqx.field(static=True)
     """Whether no two entries have the same row and column."""
 

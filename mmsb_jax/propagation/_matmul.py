@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.custom_batching import custom_vmap
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Int32, Shaped
 
 from .._errors import InvalidArgumentError, InvalidTypeError
+from ..kernels import fold_terms, take_rows
 from ..semiring import Semiring
-from ._links import Block, Links, select, spread
+from ._links import Block, select, spread
 from ._matrices import sparse_product
 from ._sparse import SparseMatrix
-from ._terms import fold_up, term_of
+from ._terms import fold_first, fold_up, term_of, weights_of, widened
 
 
 class Selected(eqx.Module):
@@ -125,8 +130,7 @@ def _matmul(matrix: SparseMatrix, x: Any, semiring: Semiring) -> Any:
 
 @jax.jit
 def _selected(matrix: SparseMatrix, x: Array, semiring: Semiring) -> Selected:
-    value, index, _ = _with_argument(matrix, x, semiring)
-    return Selected(value, index)
+    return Selected(*_with_argument(matrix, x, semiring))
 
 
 def _product(matrix: SparseMatrix, x: Any, semiring: Semiring) -> Any:
@@ -136,39 +140,73 @@ def _product(matrix: SparseMatrix, x: Any, semiring: Semiring) -> Any:
     gathered = [spread(leaf, columns, back) for leaf in leaves]
 
     def terms(b: int, block: Block) -> Callable[[int], Any]:
-        return lambda k: term_of(block, k, jax.tree.unflatten(structure, [leaf[b][k] for leaf in gathered]), semiring)
+        weights = weights_of(block)
+        return lambda k: term_of(weights[k], jax.tree.unflatten(structure, [leaf[b][k] for leaf in gathered]), semiring)
 
     zero = semiring.full((1, *leaves[0].shape[1:]), "zero", None if semiring.element is not None else x.dtype)
-    return fold_up(matrix, terms, semiring.add, zero)
+    return fold_up(matrix, fold_first(matrix, terms, semiring.add), semiring.add, zero)
 
 
 # The term that wins, and derivatives that go to it.
 
 
-def _with_argument(matrix: SparseMatrix, x: Array, semiring: Semiring) -> tuple[Array, Array, Any]:
-    """Value, column and weight of each row's winning term; the weight is None for a pattern."""
+def _with_argument(matrix: SparseMatrix, x: Array, semiring: Semiring) -> tuple[Array, Array]:
+    """Value and column of each row's winning term, −1 for none.
+
+    First the values, then the lowest column whose term has it: twice the gathers, but each pass compiles to as little
+    as a product. To carry the column through the fold takes four times a product, and seconds to compile.
+    """
+    value: Array = _product(matrix, x, semiring)
+
+    @custom_vmap
+    def column(bare: SparseMatrix, values: Any, value: Array, x: Array) -> Array:
+        # A branch keeps the passes apart: the compiler would make every term that both use an array and a kernel of
+        # its own. Where nothing is a number, nothing wins.
+        find = partial(_winners, bare.with_block_values(values), semiring)
+        found: Array = lax.cond(jnp.any(x == x), find, _nobody, value, x)
+        return found
+
+    @column.def_vmap
+    def _(size: int, batched: Any, bare: SparseMatrix, values: Any, value: Array, x: Array) -> tuple[Array, bool]:
+        """A batch is one more feature; where the values differ, one after the other."""
+        if any(jax.tree.leaves(batched[1])):
+            every = jax.tree.map(
+                lambda leaf, has: leaf if has else jnp.broadcast_to(leaf, (size, *leaf.shape)),
+                (values, value, x),
+                tuple(batched[1:]),
+            )
+            return lax.map(lambda each: column(bare, *each), every), True
+        wide = (
+            jnp.moveaxis(leaf, 0, -1) if has else jnp.broadcast_to(leaf[..., None], (*leaf.shape, size))
+            for leaf, has in zip((value, x), batched[2:], strict=True)
+        )
+        return jnp.moveaxis(column(bare, values, *wide), -1, 0), True
+
+    bare = matrix.with_block_values((None,) * len(matrix.first))
+    return value, column(bare, matrix.block_values, value, x)
+
+
+def _winners(matrix: SparseMatrix, semiring: Semiring, value: Array, x: Array) -> Array:
+    """The lowest column of each row whose term is the row's value; −1 for none."""
+    none = jnp.int32(np.iinfo(np.int32).max)
     gathered = spread(x, [block.columns for block in matrix.first], None)
 
     def terms(b: int, block: Block) -> Callable[[int], Any]:
-        def term(k: int) -> Any:
-            shape = gathered[b][k].shape
-            spare = (-1, *[1] * (len(shape) - 1))
-            column = jnp.broadcast_to(block.columns[:, k].reshape(spare), shape)
-            weight = None if block.values is None else jnp.broadcast_to(block.values[:, k].reshape(spare), shape)
-            return term_of(block, k, gathered[b][k], semiring), column, weight
+        weights, best = weights_of(block), take_rows(value, matrix.row_of_piece[b])
+
+        def term(k: int) -> Array:
+            won = term_of(weights[k], gathered[b][k], semiring) == best
+            return jnp.where(won, widened(block.columns[:, k], best), none)
 
         return term
 
-    def better(a: Any, b: Any) -> Any:
-        value = semiring.add(a[0], b[0])
-        ours = (value == a[0]) & ((value != b[0]) | (a[1] <= b[1]))
-        return value, *jax.tree.map(lambda one, other: jnp.where(ours, one, other), a[1:], b[1:])
+    pieces = fold_first(matrix, terms, jnp.minimum)
+    found: Array = fold_up(matrix, pieces, jnp.minimum, jnp.full((1, *x.shape[1:]), none))
+    return jnp.where(found == none, jnp.int32(-1), found)
 
-    shape = (1, *x.shape[1:])
-    zero = semiring.full(shape, "zero", x.dtype)
-    weight = None if not matrix.levels or matrix.first[0].values is None else jnp.zeros(shape, x.dtype)
-    value, column, weight = fold_up(matrix, terms, better, (zero, jnp.full(shape, -1, jnp.int32), weight))
-    return value, column, weight
+
+def _nobody(value: Array, _: Array) -> Array:
+    return jnp.full(value.shape, -1, jnp.int32)
 
 
 @jax.custom_jvp
@@ -182,31 +220,38 @@ def _winning(values: Any, x: Array, how: tuple[SparseMatrix, Semiring]) -> Array
 def _winning_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     values, x, (matrix, semiring) = primals
     moving_values, moving_x, _ = tangents
-    value, column, weight = _with_argument(matrix.with_block_values(values), x, semiring)
+    held = matrix.with_block_values(values)
+    value = _winning(values, x, (matrix, semiring))  # so that a second derivative comes by here as well
+    column = _with_argument(lax.stop_gradient(held), lax.stop_gradient(x), semiring)[1]
     links = matrix.links
     assert links is not None
     own = select(x, column, links.columns)
     moved = select(moving_x, column, links.columns)
-    if weight is None:
+    if not matrix.first or values[0] is None:
         return value, moved
-    moved_weight = _of_winners(matrix.with_block_values(moving_values), column, links)
+    weight = _of_winners(held, column)
+    moved_weight = _of_winners(matrix.with_block_values(moving_values), column)
     _, tangent = jax.jvp(semiring.multiply, (weight, own), (moved_weight, moved))
     return value, jnp.where(column >= 0, tangent, jnp.zeros((), tangent.dtype))
 
 
-def _of_winners(matrix: SparseMatrix, column: Array, links: Links) -> Array:
+def _of_winners(matrix: SparseMatrix, column: Array) -> Array:
     """The value that each row holds in a column; 0 for column −1."""
+    dtype = matrix.first[0].values.dtype
+    nothing = jnp.zeros((), dtype)
 
-    def terms(b: int, block: Block) -> Callable[[int], Any]:
-        winner = spread(column, [links.row_of_piece[b][:, None]], None)[0][0]
+    def held(b: int, block: Block) -> Array:
+        winner = take_rows(column, matrix.row_of_piece[b])
+        if winner.ndim == 1:  # at once: the derivative is then one array, and not put together from slots
+            return jnp.sum(jnp.where(winner[:, None] == block.columns, block.values, nothing), axis=1)
+        weights = weights_of(block)
 
         def term(k: int) -> Array:
-            spare = (-1, *[1] * (winner.ndim - 1))
-            value = jnp.broadcast_to(block.values[:, k].reshape(spare), winner.shape)
-            return jnp.where(winner == block.columns[:, k].reshape(spare), value, jnp.zeros((), value.dtype))
+            won = winner == widened(block.columns[:, k], winner)
+            return jnp.where(won, widened(weights[k], winner), nothing)
 
-        return term
+        return fold_terms(term, block.columns.shape[1], block.lengths, block.shortest, jnp.add)
 
-    dtype = matrix.first[0].values.dtype
-    found: Array = fold_up(matrix, terms, jnp.add, jnp.zeros((1, *column.shape[1:]), dtype))
+    pieces = [held(b, block) for b, block in enumerate(matrix.first)]
+    found: Array = fold_up(matrix, pieces, jnp.add, jnp.zeros((1, *column.shape[1:]), dtype))
     return found

@@ -21,7 +21,7 @@ from ..kernels import rounded
 from ..semiring import Semiring
 from ._links import Block, spread
 from ._sparse import SparseMatrix
-from ._terms import fold_up
+from ._terms import fold_first, fold_up, weights_of
 
 Keys = Int64[np.ndarray, " entries"]
 
@@ -148,11 +148,8 @@ def reduce(matrix: SparseMatrix | Any, semiring: Semiring | Any, axis: int | Any
         matrix = matrix.transpose()
     dtype = None if semiring.element is not None else matrix.dtype
     zero = semiring.full((1,), "zero", dtype)
-    return fold_up(matrix, _values_as_terms, semiring.add, zero)
-
-
-def _values_as_terms(_: int, block: Block) -> Any:
-    return lambda k: jax.tree.map(lambda v: v[:, k], block.values)
+    pieces = fold_first(matrix, lambda _, block: weights_of(block).__getitem__, semiring.add)
+    return fold_up(matrix, pieces, semiring.add, zero)
 
 
 def restrict(
@@ -258,4 +255,5 @@ def _merged(keys: Keys, values: Any, shape: tuple[int, int], semiring: Semiring)
     def terms(b: int, _: Block) -> Any:
         return lambda k: jax.tree.unflatten(structure, [leaf[b][k] for leaf in gathered])
 
-    return _laid_out(found, fold_up(pattern, terms, semiring.add, zero), shape)
+    folded = fold_up(pattern, fold_first(pattern, terms, semiring.add), semiring.add, zero)
+    return _laid_out(found, folded, shape)

@@ -17,7 +17,7 @@ from ..graph._traverse import group
 from ._blocks import plan
 from ._entries import as_values, check_indices, checked_shape, checked_values, whole_numbers
 from ._links import Block, Fold, Links, collect, spread
-from ._transpose import block_of, links_of, slots_of
+from ._transpose import block_of, links_of, rows_of_pieces, slots_of
 
 
 class SparseMatrix(eqx.Module):
@@ -39,6 +39,7 @@ class SparseMatrix(eqx.Module):
 
     levels: tuple[tuple[Block, ...], ...]
     home: Int32[Array, " rows"] | None  # where each row's value lies among all pieces; None: rows in order, none empty
+    row_of_piece: tuple[Int32[Array, "_"], ...]  # of level 0, block by block
     slot: Int32[Array, " entries"]  # where each entry lies in level 0, in the order in which they were given
     links: Links | None
     shape: tuple[int, int] = eqx.field(static=True)
@@ -89,7 +90,9 @@ class SparseMatrix(eqx.Module):
             done += given.size
         in_order = np.array_equal(layout.home, np.arange(layout.pieces))
         home = None if in_order else jnp.asarray(layout.home, jnp.int32)
-        return cls(tuple(map(tuple, levels)), home, jnp.asarray(slot), None, size)
+        made = tuple(map(tuple, levels))
+        pieces = tuple(map(jnp.asarray, rows_of_pieces(made, home, size[0])))
+        return cls(made, home, pieces, jnp.asarray(slot), None, size)
 
     @classmethod
     def from_csr(
@@ -287,7 +290,7 @@ class SparseMatrix(eqx.Module):
             Block(block.columns, held, block.lengths, block.shortest)
             for block, held in zip(self.first, values, strict=True)
         )
-        return SparseMatrix((first, *self.levels[1:]), self.home, self.slot, self.links, self.shape)
+        return SparseMatrix((first, *self.levels[1:]), self.home, self.row_of_piece, self.slot, self.links, self.shape)
 
     def linked(self) -> SparseMatrix:
         """With links, unless it is traced; they are laid out once and kept beside the matrix, not in its tree."""
@@ -298,7 +301,7 @@ class SparseMatrix(eqx.Module):
             with jax.ensure_compile_time_eval():
                 known = links_of(self.levels, self.home, self.shape)
             object.__setattr__(self, "_links", known)
-        return SparseMatrix(self.levels, self.home, self.slot, known, self.shape)
+        return SparseMatrix(self.levels, self.home, self.row_of_piece, self.slot, known, self.shape)
 
     def _coordinates(self) -> tuple[Int[np.ndarray, " entries"], Int[np.ndarray, " entries"]]:
         self._require_concrete()

@@ -27,12 +27,21 @@ class Slots(NamedTuple):
     slot: IntArray
     row: IntArray
     column: IntArray
-    row_of_piece: list[IntArray]
-    """By block of level 0."""
 
 
 def slots_of(levels: Sequence[Sequence[Block]], home: Any, rows: int) -> Slots:
     """Read back where every entry lies."""
+    if not levels:
+        nothing = np.zeros(0, np.int32)
+        return Slots(nothing, nothing, nothing)
+    column, piece = _entries(levels[0])
+    return Slots(_slot_numbers(levels[0]), np.concatenate(rows_of_pieces(levels, home, rows))[piece], column)
+
+
+def rows_of_pieces(levels: Sequence[Sequence[Block]], home: Any, rows: int) -> list[IntArray]:
+    """The row of each piece of level 0, block by block."""
+    if not levels:
+        return []
     sizes = [sum(len(block.columns) for block in blocks) for blocks in levels]
     base = np.concatenate([[0], np.cumsum(sizes)])
     row_of = np.full(base[-1] + 1, -1, np.int32)
@@ -40,13 +49,8 @@ def slots_of(levels: Sequence[Sequence[Block]], home: Any, rows: int) -> Slots:
     for depth in range(len(levels) - 1, 0, -1):
         read, reader = _entries(levels[depth])
         row_of[base[depth - 1] + read] = row_of[base[depth] + reader]
-    if not levels:
-        nothing = np.zeros(0, np.int32)
-        return Slots(nothing, nothing, nothing, [])
     ends = np.cumsum([0, *(len(block.columns) for block in levels[0])])
-    by_block = [row_of[start:end] for start, end in itertools.pairwise(ends)]
-    column, piece, slot = *_entries(levels[0]), _slot_numbers(levels[0])
-    return Slots(slot, row_of[piece], column, by_block)
+    return [row_of[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def _entries(blocks: Sequence[Block]) -> tuple[IntArray, IntArray]:
@@ -103,7 +107,7 @@ def links_of(levels: Sequence[Sequence[Block]], home: Any, shape: tuple[int, int
         full = np.flatnonzero(np.asarray(home) < sum(size))  # what stands for nothing is a constant
         last = _once(np.asarray(home)[full], full, sum(size) + 1)
     simple = not np.any((owner[1:] == owner[:-1]) & (row[1:] == row[:-1]))
-    return Links(columns, tuple(upper), last, tuple(map(_device, slots.row_of_piece)), simple)
+    return Links(columns, tuple(upper), last, simple)
 
 
 def _once(read: IntArray, reader: IntArray, size: int) -> Fold:
