@@ -222,9 +222,9 @@ def _ranks(chosen: Any, near: Any) -> tuple[Int32[Array, "2 window"], Int32[Arra
     Two small products, several times faster than a running sum; both counts are in one number that float32 holds.
     """
     side, base = 32, 2048
-    code = jnp.where(chosen, jnp.where(near, 1, base), 0).astype(jnp.float32).reshape(side, side)
+    code = jnp.where(chosen, jnp.where(near, 1, base), 0).astype(jnp.float32).reshape(-1, side)
     up_to = code @ jnp.asarray(np.triu(np.ones((side, side), np.float32)))
-    above = jnp.asarray(np.tril(np.ones((side, side), np.float32), -1)) @ up_to[:, -1:]
+    above = jnp.asarray(np.tril(np.ones((len(code), len(code)), np.float32), -1)) @ up_to[:, -1:]
     before = (up_to - code + above).reshape(-1).astype(jnp.int32)
     total = (above[-1, 0] + up_to[-1, -1]).astype(jnp.int32)
     return jnp.stack([before % base, before // base]), jnp.stack([total % base, total // base])
