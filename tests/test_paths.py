@@ -28,6 +28,7 @@ from mmsb_jax.propagation import (
     shortest_paths,
     widest_paths,
 )
+from mmsb_jax.propagation._frontier import drain, fits, listed, outgoing
 
 BLOCK, BLOCKS = 12, 100  # A hundred graphs of twelve rows are one matrix, and one call.
 COUNTS = np.array([2, 1, 3, 1, 2, 4, 0, 1, 3, 2, 0, 5])  # one structure for all: one compilation
@@ -163,21 +164,25 @@ def test_the_frontier_comes_to_the_bits_of_sweeps_whatever_its_capacity(weights,
         np.testing.assert_allclose(swept.value, csgraph.dijkstra(graph, indices=5), rtol=1e-5)
 
 
-def test_the_frontier_in_integers_and_of_equal_weights_lists_each_row_once():
+def test_the_frontier_lists_a_row_once_however_many_paths_are_equal():
     matrix = grid(SIDE, np.ones(GRID_EDGES, np.int32))
-    followed = closure(matrix, sr.min_plus.full((SIDE**2,), "zero", np.int32).at[0].set(0), sr.min_plus, frontier=200)
+    x = sr.min_plus.full((SIDE**2,), "zero", np.int32).at[0].set(0)
     expected = np.add.outer(np.arange(SIDE), np.arange(SIDE)).ravel()
-    np.testing.assert_array_equal(followed.value, expected)
-    assert followed.steps < 3 * 2 * SIDE  # with doubles, lists would have grown beyond 200 and led to sweeps
+    np.testing.assert_array_equal(closure(matrix, x, sr.min_plus, frontier=200).value, expected)
+    edges = outgoing(matrix)
+    start = listed(edges, x == 0, x, 200, sr.min_plus.add)
+    followed = jax.jit(drain)(edges, start, sr.min_plus, jnp.int32(1000))
+    assert fits(followed)  # twice as many in every step would be too many soon
+    np.testing.assert_array_equal(followed.y[:-1], expected)
 
 
-def test_a_column_with_many_entries_is_left_to_sweeps(rng: np.random.Generator):
+def test_a_column_with_many_entries_is_left_to_sweeps():
     n = 300
-    star = SparseMatrix.from_coo(np.arange(1, n), np.r_[np.zeros(n - 3, int), 1, 2], np.ones(n - 1, np.float32), (n, n))
-    followed = paths(star, 1, sr.min_plus, frontier=64), paths(star, 0, sr.min_plus, frontier=64)
-    swept = paths(star, 1, sr.min_plus, frontier=0), paths(star, 0, sr.min_plus, frontier=0)
-    for one, other in zip(followed, swept, strict=True):
-        np.testing.assert_array_equal(one.value, other.value)
+    star = SparseMatrix.from_coo(np.r_[0, 2:n], np.r_[1, np.zeros(n - 2, int)], np.ones(n - 1, np.float32), (n, n))
+    assert outgoing(star).long.sum() == 1
+    for source, capacity in ((1, 64), (0, 64), (1, 0)):
+        value = paths(star, source, sr.min_plus, frontier=capacity).value
+        np.testing.assert_array_equal(value[2:], np.full(n - 2, 1 + source))
 
 
 def test_deep_graphs_have_levels_too():
