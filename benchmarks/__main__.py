@@ -19,7 +19,7 @@ from typing import Any
 
 from ._harness import BenchmarkError, Case, Row, Timing, device_slug, manifest, measure
 
-MODULES = ("deltas", "spmv", "waves", "graphs", "stream", "history", "memory", "checkpoint", "log", "record")
+MODULES = ("deltas", "spmv", "paths", "waves", "graphs", "stream", "history", "memory", "checkpoint", "log", "record")
 RESULTS = Path(__file__).parent / "results"
 _HEADINGS = ("case", "ours", "compile", "memory", "rate", "peer", "theirs", "ratio", "target", "", "result")
 

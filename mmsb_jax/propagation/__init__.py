@@ -11,6 +11,19 @@ from ._commands import CommandBuffer, drain
 from ._invariant import Invariant
 from ._matmul import Selected, matmul
 from ._matrices import coalesce, ewise_add, ewise_multiply, reduce, restrict, sparse_product, to_dense, to_scipy
+from ._paths import (
+    Paths,
+    all_pairs,
+    breadth_first_levels,
+    critical_path,
+    k_step,
+    most_reliable_paths,
+    path_to,
+    paths,
+    reachable,
+    shortest_paths,
+    widest_paths,
+)
 from ._plan import RuleGraph
 from ._reach import pages_needed
 from ._rule import Rule, Term
@@ -24,6 +37,7 @@ __all__ = [
     "Closure",
     "CommandBuffer",
     "Invariant",
+    "Paths",
     "Propagated",
     "Rule",
     "RuleGraph",
@@ -33,20 +47,30 @@ __all__ = [
     "TickTimes",
     "Ticked",
     "WaveReport",
+    "all_pairs",
+    "breadth_first_levels",
     "closure",
     "coalesce",
+    "critical_path",
     "drain",
     "ewise_add",
     "ewise_multiply",
+    "k_step",
     "matmul",
+    "most_reliable_paths",
     "pages_needed",
+    "path_to",
+    "paths",
     "propagate",
+    "reachable",
     "reduce",
     "restrict",
+    "shortest_paths",
     "sparse_product",
     "tick",
     "timed_tick",
     "to_dense",
     "to_scipy",
     "values_after",
+    "widest_paths",
 ]
