@@ -32,8 +32,6 @@ def term_of(block: Block, k: int, gathered: Any, semiring: Semiring) -> Any:
 
 def fold_up(matrix: SparseMatrix, terms: Callable[[int, Block], Callable[[int], Any]], add: Any, zero: Any) -> Any:
     """Fold the terms of level 0, then pieces, and put each row's value in its place; `zero` [1, …] where is none."""
-    if not matrix.levels:
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (matrix.shape[0], *leaf.shape[1:])), zero)
     links = matrix.links
     found: list[Any] = []
     for depth, blocks in enumerate(matrix.levels):

@@ -40,9 +40,6 @@ def slots_of(levels: Sequence[Sequence[Block]], home: Any, rows: int) -> Slots:
     for depth in range(len(levels) - 1, 0, -1):
         read, reader = _entries(levels[depth])
         row_of[base[depth - 1] + read] = row_of[base[depth] + reader]
-    if not levels:
-        nothing = np.zeros(0, np.int32)
-        return Slots(nothing, nothing, nothing, [])
     ends = np.cumsum([0, *(len(block.columns) for block in levels[0])])
     by_block = [row_of[start:end] for start, end in itertools.pairwise(ends)]
     column, piece, slot = *_entries(levels[0]), _slot_numbers(levels[0])
@@ -87,7 +84,7 @@ def links_of(levels: Sequence[Sequence[Block]], home: Any, shape: tuple[int, int
     order = by_row[by_column]
     layout = plan(np.bincount(slots.column, minlength=shape[1]))
     slot, row = slots.slot[order], slots.row[order]
-    first = layout.levels[0] if layout.levels else ()
+    first = layout.levels[0]
     owner = np.repeat(np.arange(shape[1]), np.bincount(slots.column, minlength=shape[1]))
     columns = Winners(
         _fold(layout, slot, shape[1]),
@@ -129,7 +126,7 @@ def block_of(block: BlockPlan, columns: IntArray | None) -> Block:
         columns=_device(block.entry if columns is None else columns[block.entry]),
         values=None,
         lengths=_device(block.lengths) if block.padded else None,
-        shortest=int(block.lengths.min()),
+        shortest=int(block.lengths.min(initial=block.entry.shape[1])),
     )
 
 
