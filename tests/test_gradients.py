@@ -24,9 +24,7 @@ from mmsb_jax.propagation import (
 )
 from mmsb_jax.propagation._blocks import PIECE
 
-smooth_max = sr.Semiring(
-    "smooth_max", lambda a, b: jnp.logaddexp(a * 2, b * 2) / 2, -np.inf, jnp.add, 0.0, kinds="f"
-)
+smooth_max = sr.Semiring("smooth_max", lambda a, b: jnp.logaddexp(a * 2, b * 2) / 2, -np.inf, jnp.add, 0.0, kinds="f")
 dual = sr.Semiring(  # numbers a + b ε, with ε² = 0
     "dual",
     lambda a, b: (a[0] + b[0], a[1] + b[1]),
@@ -39,17 +37,18 @@ NUMBERS = [
     smooth_max,
 ]
 CHOOSING = [s for s in NUMBERS if s.add.selective]
-COUNTS, COLUMNS = [3, 0, 1, PIECE + 3, 5, 0], 9
+COUNTS, COLUMNS = [3, 0, 1, 4, 3, 0], 9
 ROWS, ENTRIES = len(COUNTS), sum(COUNTS)
+LONG = [3, 0, PIECE + 3]  # rows of several pieces take long to compile
 
 
-def matrix_of(rng: np.random.Generator, *, simple: bool = False) -> SparseMatrix:
-    """Rows of one piece, of two, and empty ones; with parallel entries, unless it is `simple`."""
-    columns = 100 if simple else COLUMNS
-    row, col = np.repeat(np.arange(ROWS), COUNTS), [rng.permutation(columns)[:count] for count in COUNTS]
+def matrix_of(rng: np.random.Generator, *, simple: bool = False, counts: list[int] = COUNTS) -> SparseMatrix:
+    """Short rows and empty ones; one pair of entries is parallel, unless it is `simple`."""
+    columns = max(COLUMNS, *counts)
+    row, col = np.repeat(np.arange(len(counts)), counts), [rng.permutation(columns)[:count] for count in counts]
     if not simple:
-        col = [rng.integers(0, columns, count) for count in COUNTS]
-    return SparseMatrix.from_coo(row, np.concatenate(col), None, (ROWS, columns))
+        col[0][:2] = col[0][0]
+    return SparseMatrix.from_coo(row, np.concatenate(col), None, (len(counts), columns))
 
 
 def apart(rng: np.random.Generator, shape: int | tuple[int, ...]) -> jax.Array:
@@ -260,8 +259,16 @@ def test_through_matrices_made_from_matrices(rng: np.random.Generator):
 
 
 def test_sums_along_long_rows_go_back(rng: np.random.Generator):
-    matrix = matrix_of(rng)
+    matrix = matrix_of(rng, counts=LONG)
     slope = jax.grad(lambda v: jnp.sum(jnp.sin(reduce(matrix.with_values(v), sr.plus_times, axis=1))))
-    values = apart(rng, ENTRIES)
-    sums = np.bincount(matrix.row, np.asarray(values), ROWS)
+    values = apart(rng, sum(LONG))
+    sums = np.bincount(matrix.row, np.asarray(values), len(LONG))
     np.testing.assert_allclose(slope(values), np.cos(sums)[matrix.row], rtol=1e-3, atol=1e-3)
+
+
+def test_products_along_long_rows_go_back(rng: np.random.Generator):
+    matrix, values = matrix_of(rng, simple=True, counts=LONG), apart(rng, sum(LONG))
+    x = apart(rng, matrix.shape[1]) * np.float32(1.0371)
+    winner = matmul(matrix.with_values(values), x, sr.arg_min_plus).index
+    slope = jax.grad(lambda x: jnp.sum(matmul(matrix.with_values(values), x, sr.min_plus)[jnp.array([0, 2])]))(x)
+    np.testing.assert_array_equal(slope, np.bincount(winner[winner >= 0], minlength=len(x)))

@@ -234,7 +234,9 @@ def to_scipy(matrix: SparseMatrix | Any) -> scipy.sparse.coo_array:
     array([[0., 5.]], dtype=float32)
     """
     require_instance(matrix, SparseMatrix, "SparseMatrix.from_coo(…) makes one")
-    if _holds_trees(matrix) or (matrix.dtype is not None and kind_of(matrix.dtype) == "f" and matrix.dtype.itemsize < 4):
+    if _holds_trees(matrix) or (
+        matrix.dtype is not None and kind_of(matrix.dtype) == "f" and matrix.dtype.itemsize < 4
+    ):
         raise InvalidTypeError(
             f"SciPy can't hold {_held(matrix)}; cast first: matrix.with_values(matrix.values.astype(jnp.float32)), or "
             "take one of the arrays of a tree"
