@@ -68,8 +68,10 @@ def directions(rng: np.random.Generator, at: Any) -> Any:
     return tuple(jnp.asarray(rng.choice([-1.0, 1.0], a.shape), jnp.float32) for a in at)
 
 
-@pytest.mark.parametrize("semiring", NUMBERS, ids=lambda s: s.name)
-@pytest.mark.parametrize("simple", [False, True], ids=["parallel", "simple"])
+PARALLEL = [(s, False) for s in (sr.plus_times, sr.min_plus, sr.log_plus)]
+
+
+@pytest.mark.parametrize(("semiring", "simple"), [*[(s, True) for s in NUMBERS], *PARALLEL], ids=lambda s: str(s))
 def test_against_finite_differences(semiring: sr.Semiring, simple: bool, rng: np.random.Generator):
     """In random directions, of the values and of x together; and ⟨u, J v⟩ is the same forward and in reverse."""
     matrix = matrix_of(rng, simple=simple)
@@ -93,9 +95,8 @@ def test_against_finite_differences(semiring: sr.Semiring, simple: bool, rng: np
         np.testing.assert_allclose(both, float(jnp.vdot(weight, slope)), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("simple", [False, True], ids=["parallel", "simple"])
-def test_values_that_are_trees(simple: bool, rng: np.random.Generator):
-    matrix = matrix_of(rng, simple=simple)
+def test_values_that_are_trees(rng: np.random.Generator):
+    matrix = matrix_of(rng)
     at = tuple(apart(rng, ENTRIES) for _ in range(2)) + tuple(apart(rng, matrix.shape[1]) for _ in range(2))
 
     @jax.jit
@@ -173,7 +174,7 @@ def test_second_order_of_plus_times(rng: np.random.Generator):
     np.testing.assert_allclose(backwards, expected[1][1], rtol=2e-3, atol=2e-2)
 
 
-@pytest.mark.parametrize("semiring", [sr.plus_times, sr.min_plus, sr.log_plus], ids=lambda s: s.name)
+@pytest.mark.parametrize("semiring", [sr.plus_times, sr.min_plus], ids=lambda s: s.name)
 def test_vmap_over_values_and_x(semiring: sr.Semiring, rng: np.random.Generator):
     matrix = matrix_of(rng, simple=True)
     values, x = apart(rng, (3, ENTRIES)), apart(rng, (3, matrix.shape[1]))
@@ -190,6 +191,8 @@ def test_vmap_over_values_and_x(semiring: sr.Semiring, rng: np.random.Generator)
         each = [tuple(a[i] if axis == 0 else a[0] for a, axis in zip((values, x), axes, strict=True)) for i in range(3)]
         at = tuple(a if axis == 0 else a[0] for a, axis in zip((values, x), axes, strict=True))
         np.testing.assert_array_equal(jax.vmap(product, axes)(*at), jnp.stack([product(*one) for one in each]))
+        if axes[1] is None:
+            continue  # the derivatives of the others take long enough to compile
         slopes = [slope(*one) for one in each]
         mapped = jax.jit(jax.vmap(jax.grad(total, argnums=(0, 1)), axes))(*at)
         together = jax.jit(jax.grad(lambda v, x, axes=axes: jnp.sum(jax.vmap(total, axes)(v, x)), argnums=(0, 1)))(*at)
@@ -200,7 +203,7 @@ def test_vmap_over_values_and_x(semiring: sr.Semiring, rng: np.random.Generator)
             np.testing.assert_allclose(together[nth], summed, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("semiring", [sr.plus_times, sr.min_plus, sr.log_plus], ids=lambda s: s.name)
+@pytest.mark.parametrize("semiring", [sr.plus_times, sr.min_plus], ids=lambda s: s.name)
 @pytest.mark.parametrize("simple", [False, True], ids=["parallel", "simple"])
 def test_no_scatter_in_the_backward_pass(semiring: sr.Semiring, simple: bool, rng: np.random.Generator):
     matrix = matrix_of(rng, simple=simple)
@@ -258,17 +261,15 @@ def test_through_matrices_made_from_matrices(rng: np.random.Generator):
     np.testing.assert_allclose(found, expected, rtol=2e-2, atol=2e-2)
 
 
-def test_sums_along_long_rows_go_back(rng: np.random.Generator):
-    matrix = matrix_of(rng, counts=LONG)
-    slope = jax.grad(lambda v: jnp.sum(jnp.sin(reduce(matrix.with_values(v), sr.plus_times, axis=1))))
-    values = apart(rng, sum(LONG))
-    sums = np.bincount(matrix.row, np.asarray(values), len(LONG))
-    np.testing.assert_allclose(slope(values), np.cos(sums)[matrix.row], rtol=1e-3, atol=1e-3)
-
-
-def test_products_along_long_rows_go_back(rng: np.random.Generator):
+@pytest.mark.parametrize("of", ["reduce", "matmul"])
+def test_long_rows_go_back(of: str, rng: np.random.Generator):
     matrix, values = matrix_of(rng, simple=True, counts=LONG), apart(rng, sum(LONG))
+    if of == "reduce":
+        slope = jax.jit(jax.grad(lambda v: jnp.sum(jnp.sin(reduce(matrix.with_values(v), sr.plus_times, axis=1)))))
+        sums = np.bincount(matrix.row, np.asarray(values), len(LONG))
+        np.testing.assert_allclose(slope(values), np.cos(sums)[matrix.row], rtol=1e-3, atol=1e-3)
+        return
     x = apart(rng, matrix.shape[1]) * np.float32(1.0371)
     winner = matmul(matrix.with_values(values), x, sr.arg_min_plus).index
-    slope = jax.grad(lambda x: jnp.sum(matmul(matrix.with_values(values), x, sr.min_plus)[jnp.array([0, 2])]))(x)
-    np.testing.assert_array_equal(slope, np.bincount(winner[winner >= 0], minlength=len(x)))
+    back = jax.jit(jax.grad(lambda x: jnp.sum(matmul(matrix.with_values(values), x, sr.min_plus)[::2])))
+    np.testing.assert_array_equal(back(x), np.bincount(winner[winner >= 0], minlength=len(x)))

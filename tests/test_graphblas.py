@@ -20,7 +20,7 @@ from mmsb_jax.propagation import (
 )
 
 SEMIRINGS = [s for s in sr.registered() if not s.argument]
-DTYPES = [np.float32, np.int32, np.uint8, np.bool_]
+DTYPES = [np.float32, np.int32, np.bool_]
 SUPPORTED = [(s, np.dtype(d)) for s in SEMIRINGS for d in DTYPES if s.supports(d)]
 FEW = [(s, d) for s, d in SUPPORTED if d.name == ("bool" if "b" in s.kinds else "float32")]
 ROWS, COLUMNS, FEATURES = 30, 24, 3
@@ -100,7 +100,7 @@ def _name(case: object) -> str:
 @pytest.mark.parametrize(("semiring", "dtype"), SUPPORTED, ids=_name)
 def test_products_with_arrays(semiring: sr.Semiring, dtype: np.dtype, rng: np.random.Generator):
     zero, op = semiring.zero(dtype), theirs(semiring, dtype)
-    for _ in range(4):
+    for _ in range(3):
         matrix, reference = pair(rng, dtype)
         x = numbers(rng, (COLUMNS, FEATURES), dtype)
         found, vector = matmul(matrix, x, semiring), matmul(matrix, x[:, 0], semiring)

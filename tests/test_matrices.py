@@ -1,4 +1,4 @@
-"""Sparse matrices made from, and into, other things, against dense NumPy; what is kept bit for bit, and what refused."""
+"""Sparse matrices made from other things, and into them, against dense NumPy; what is refused."""
 
 import itertools
 from typing import Any
@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
-import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.experimental import sparse
@@ -28,14 +27,13 @@ from mmsb_jax.propagation import (
     to_dense,
     to_scipy,
 )
-from mmsb_jax.propagation._blocks import MAX_BLOCKS, plan
+from mmsb_jax.propagation._blocks import MAX_BLOCKS
 
 SHAPE = (4, 5)
 F32 = np.dtype(np.float32)
 OPS = {sr.min_plus: (min, lambda a, b: a + b), sr.plus_times: (lambda a, b: a + b, lambda a, b: a * b)}
 Cells = dict[tuple[int, int], float]
 
-# As many entries each time, so that products of the same kind are compiled once; rows and columns are drawn.
 entry_lists = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(1, 9)), min_size=0, max_size=8)
 
 
@@ -60,7 +58,7 @@ def same(found: SparseMatrix, cells: Cells, shape: tuple[int, int] = SHAPE) -> N
     assert found.entries == len(cells), "an entry is there twice"
 
 
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(entry_lists, entry_lists, st.sampled_from([sr.min_plus, sr.plus_times]))
 def test_against_a_model(first: Any, second: Any, semiring: sr.Semiring):
     add, multiply = OPS[semiring]
@@ -73,9 +71,9 @@ def test_against_a_model(first: Any, second: Any, semiring: sr.Semiring):
     )
     same(ewise_multiply(one, other, semiring), {k: multiply(a[k], b[k]) for k in a.keys() & b.keys()})
     product: Cells = {}
-    for (i, k), (j, l) in itertools.product(a, b):
-        if k == l:
-            term = multiply(a[i, k], b[j, l])
+    for (i, k), (j, m) in itertools.product(a, b):
+        if k == m:
+            term = multiply(a[i, k], b[j, m])
             product[i, j] = add(product[i, j], term) if (i, j) in product else term
     same(sparse_product(one, other.T, semiring), product, (4, 4))
     zero = float(semiring.zero(F32))
@@ -90,7 +88,7 @@ def test_against_a_model(first: Any, second: Any, semiring: sr.Semiring):
         np.testing.assert_array_equal(reduce(one, semiring, axis=axis), fold(dense, axis))
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(entry_lists, entry_lists, st.booleans())
 def test_parts_and_ways_back(first: Any, second: Any, complement: bool):
     """What only moves entries keeps them all, and their order."""
@@ -121,7 +119,7 @@ def test_from_bcoo_leaves_padding_out():
     assert matrix.entries == 3
     np.testing.assert_array_equal(to_dense(matrix, sr.plus_times), dense)
     with pytest.raises(InvalidTypeError, match="both of its dimensions must be sparse"):
-        SparseMatrix.from_bcoo(sparse.BCOO.fromdense(dense, n_batch=1))
+        SparseMatrix.from_bcoo(sparse.BCOO.fromdense(dense, n_dense=1))
     with pytest.raises(InvalidTypeError, match="takes a BCOO matrix"):
         SparseMatrix.from_bcoo(dense)
 
@@ -199,7 +197,7 @@ def test_patterns():
     assert to_scipy(one).dtype == np.bool_
     assert one.with_values(np.float32([1, 2, 3])).with_values(None).values is None
     for call in (lambda: coalesce(one, sr.plus_times), lambda: sparse_product(one, one, sr.plus_times)):
-        with pytest.raises(InvalidArgumentError, match="isn't idempotent; give it|isn't idempotent; give them"):
+        with pytest.raises(InvalidArgumentError, match="whose ⊕ isn't idempotent; give"):
             call()
     for call in (lambda: reduce(one, sr.min_plus), lambda: to_dense(one, sr.min_plus)):
         with pytest.raises(InvalidArgumentError, match="a pattern has no values"):
@@ -252,7 +250,7 @@ REFUSED = {
     "winners": (
         lambda: matmul(A, A, sr.arg_min_plus),
         InvalidArgumentError,
-        "two sparse matrices are multiplied without",
+        "two sparse matrices are multiplied",
     ),
     "capacity": (lambda: sparse_product(A, A.T, sr.min_plus, capacity=0), CapacityError, "forms 1 products"),
     "no capacity": (lambda: sparse_product(A, A, sr.min_plus, capacity="x"), InvalidTypeError, "got capacity='x'"),
@@ -284,7 +282,7 @@ def test_refusals(what: str):
 @pytest.mark.skipif(jax.config.jax_enable_x64, reason="with x64 these numbers can be held")
 def test_numbers_that_the_dtype_cannot_hold():
     for call in (lambda v: FROM_COO([0], [1], v, (2, 2)), A.with_values):
-        with pytest.raises(InvalidArgumentError, match="value holds 1e.300, which float32 can't"):
+        with pytest.raises(InvalidArgumentError, match=r"value holds 1e\+300, which float32 can't"):
             call([1e300])
         with pytest.raises(InvalidArgumentError, match="value holds 1099511627776, which int32 can't"):
             call(np.array([2**40]))
@@ -315,14 +313,11 @@ def rmat(scale: int, rng: np.random.Generator) -> np.ndarray:
     return row
 
 
-@pytest.mark.parametrize("scale", [10, 14])
-def test_padding_and_blocks_are_bounded_on_skewed_graphs(scale: int, rng: np.random.Generator):
-    row = rmat(scale, rng)
-    layout = plan(np.bincount(row, minlength=1 << scale))
-    assert sum(block.entry.size for block in layout.levels[0]) <= 1.3 * len(row)
-    assert all(len(blocks) <= MAX_BLOCKS for blocks in layout.levels)
-    assert len(layout.levels) <= 3
-    if scale == 10:
-        matrix = SparseMatrix.from_coo(row, row[::-1], None, (1 << scale, 1 << scale))
-        assert matrix.padding == sum(block.entry.size for block in layout.levels[0]) / len(row)
-        assert matrix.T.padding <= 1.3
+def test_padding_and_blocks_are_bounded_on_skewed_graphs(rng: np.random.Generator):
+    rows = 1 << 14
+    matrix = SparseMatrix.from_coo(rmat(14, rng), rmat(14, rng), None, (rows, rows))
+    for each in (matrix, matrix.T):
+        assert sum(block.columns.size for block in each.first) == each.padding * each.entries
+        assert each.padding <= 1.3
+        assert all(len(blocks) <= MAX_BLOCKS for blocks in each.levels)
+        assert len(each.levels) <= 3

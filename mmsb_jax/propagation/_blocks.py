@@ -103,7 +103,8 @@ def plan(count: IntArray) -> Plan:
     home = np.full(len(count), -1, np.int64)
     rows = np.flatnonzero(count)
     start, left = (np.cumsum(count) - count)[rows], count[rows]
-    levels, done, position = [], 0, None
+    levels: list[tuple[BlockPlan, ...]] = []
+    done, position = 0, None
     while len(rows) or not levels:
         pieces = _cut(start, left)
         blocks, place = _blocks(pieces)

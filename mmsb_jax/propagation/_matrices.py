@@ -116,8 +116,8 @@ def sparse_product(
         raise InvalidArgumentError(f"shapes {one.shape} and {other.shape} don't fit: columns must be as many as rows")
     if semiring.argument:
         raise InvalidArgumentError(
-            f"{semiring.name} tells the winners of a product with an array; two sparse matrices are multiplied without: "
-            f"use the semiring that it was made from"
+            f"{semiring.name} tells the winners of a product with an array; two sparse matrices are multiplied "
+            "without: use the semiring that it was made from"
         )
     most = whole_number(capacity)
     if most is None:
