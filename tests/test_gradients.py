@@ -134,7 +134,7 @@ def test_ties_go_to_the_lowest_column_and_parallel_entries_share(semiring: sr.Se
         return matmul(matrix.with_values(values), x, semiring)
 
     by_values, by_x = jax.jacrev(product, argnums=(0, 1))(values, x)
-    term, best = np.asarray(semiring.multiply(values, x[col])), np.asarray(product(values, x))
+    term, best = np.asarray(semiring.multiply(jnp.asarray(values), jnp.asarray(x[col]))), np.asarray(product(values, x))
     winner = np.array([min(col[(row == i) & (term == best[i])]) for i in range(4)])
     assert (np.count_nonzero(by_x, axis=1) == 1).all()
     np.testing.assert_array_equal(np.argmax(np.asarray(by_x) != 0, axis=1), winner)
