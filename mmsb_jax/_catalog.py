@@ -242,10 +242,8 @@ class Catalog:
 
     def _refuse_doubles(self, parent: np.ndarray, child: np.ndarray, kind: EdgeKind) -> None:
         # A cell of a notebook that is run twice would otherwise count every parent twice, without a word.
-        pages = self.allocator.capacity
-        there = self.edges.parent.astype(np.int64) * pages + self.edges.child
-        new = parent.astype(np.int64) * pages + child
-        double = np.isin(new, there[self.edges.kind == kind])
+        new = parent.astype(np.int64) * self.allocator.capacity + child
+        double = self.graph.has_edge(parent, child, kind)
         _, first = np.unique(new, return_index=True)
         double[np.setdiff1d(np.arange(len(new)), first)] = True
         if double.any():
@@ -259,22 +257,23 @@ class Catalog:
         """Enter edges that the log holds; `graph` is the one with them, if it is known."""
         self.edges, self._graph = joined([self.edges, edges]), graph
 
-    def drop_edges(self, parent: Any, child: Any) -> tuple[EdgeRecords, EdgeRecords]:
-        """Edges to remove, and those that stay; nothing is removed yet."""
+    def drop_edges(self, parent: Any, child: Any) -> tuple[EdgeRecords, EdgeRecords, ShadowPageGraph]:
+        """Edges to remove, those that stay, and the graph of these; nothing is removed yet."""
         one, other = self.ids(parent), self.ids(child)
         if len(one) != 1 or len(other) != 1:
             raise InvalidArgumentError(
                 "remove one edge at a time: pass a parent and a child of one fixed-size page each"
             )
-        gone = (self.edges.parent == one[0]) & (self.edges.child == other[0])
-        if not gone.any():
+        if not self.graph.has_edge(one, other).all():
             raise InvalidArgumentError(f"there is no edge {one[0]} -> {other[0]} to remove")
+        gone = (self.edges.parent == one[0]) & (self.edges.child == other[0])
         removed = chosen(self.edges, gone)
-        return EdgeRecords.of(2, removed.parent, removed.child, removed.kind), chosen(self.edges, ~gone)
+        records = EdgeRecords.of(2, removed.parent, removed.child, removed.kind)
+        return records, chosen(self.edges, ~gone), self.graph.without_edges(one, other)
 
-    def set_edges(self, edges: EdgeRecords) -> None:
-        """Replace all edges by some of them."""
-        self.edges, self._graph = edges, None
+    def set_edges(self, edges: EdgeRecords, graph: ShadowPageGraph | None = None) -> None:
+        """Replace all edges by some of them; `graph` is the one of these, if it is known."""
+        self.edges, self._graph = edges, graph
 
     def check_unused(self, page: Page, rules: Sequence[Rule], ids: np.ndarray | None = None) -> None:
         """Raise `InvalidArgumentError` when an edge or a rule still needs a page, or some ids of it."""

@@ -182,10 +182,10 @@ class Bus(Writing):
     @operation
     def remove_dependency(self, parent: Any, child: Any) -> None:
         """Remove all edges from one fixed-size page to another. Raises `InvalidArgumentError` when there is none."""
-        removed, rest = self._catalog.drop_edges(parent, child)
+        removed, rest, graph = self._catalog.drop_edges(parent, child)
         with self._guarded():
             self._log.append_edges(self.tick, removed, digest=self.digest())
-            self._catalog.set_edges(rest)
+            self._catalog.set_edges(rest, graph)
             self._plan = None
         self._rewired(removed)
 

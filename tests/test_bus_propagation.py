@@ -2,6 +2,7 @@
 
 import logging
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 import mmsb_jax as mmsb
 from mmsb_jax import DeltaBatch, Rule, Term, semiring
+from mmsb_jax._errors import InvalidArgumentError
+from mmsb_jax.graph import ShadowPageGraph
 from mmsb_jax.page import FrameKind, MemoryStorage
 from tests.runs import CAPACITY, PAGE_BYTES, floats, run_log, start, total_rule, value
 
@@ -39,6 +42,36 @@ class TestDependencies:
         bus.add_dependency(jnp.array([e.id]), (1, 2), weight=jnp.array([5, 6], jnp.float32))
         assert sorted(self.edges(bus)) == [(0, 1, 1), (0, 2, 2), (0, 3, 3), (1, 3, 4), (4, 1, 5), (4, 2, 6)]
         assert bus.stats().edges == 6
+
+    def test_a_small_change_of_a_large_graph_builds_nothing_anew(self, monkeypatch):
+        """Counted in edges that a graph was built from."""
+        with mmsb.start(page_bytes=PAGE_BYTES, capacity=200) as bus:
+            for _ in range(200):
+                bus.create_page(PAGE_BYTES)
+            bus.add_dependency(np.arange(190), np.arange(190) + 1)
+            assert bus.graph.num_edges == 190
+            built, build = [], ShadowPageGraph.from_edges.__func__
+
+            def counted(cls, parent, child, **more):
+                built.append(np.size(parent))
+                return build(cls, parent, child, **more)
+
+            monkeypatch.setattr(ShadowPageGraph, "from_edges", classmethod(counted))
+            bus.add_dependency(3, 150, "control")
+            bus.remove_dependency(40, 41)
+            bus.add_dependency([40, 7], [199, 198], weight=2)
+            with pytest.raises(InvalidArgumentError, match="40 -> 199 is a data dependency already"):
+                bus.add_dependency(40, 199)
+            with pytest.raises(InvalidArgumentError, match="there is no edge 40 -> 41 to remove"):
+                bus.remove_dependency(40, 41)
+            graph = bus.graph
+            assert built == []
+            told = bus._catalog.edges
+            anew = ShadowPageGraph.from_edges(
+                told.parent, told.child, weight=told.weight, kind=told.kind, num_pages=200
+            )
+            assert built == [192], "the check can't fail"
+            chex.assert_trees_all_equal(graph, anew)
 
     def test_a_page_of_several_stands_for_all_of_them(self, bus):
         wide, narrow = bus.create_page(2 * PAGE_BYTES), bus.create_page(4)

@@ -52,7 +52,8 @@ class _Pieces(NamedTuple):
 def choose_widths(lengths: IntArray) -> list[int]:
     """Widths, largest first, at most `MAX_BLOCKS`, with the least padding (counting `BLOCK_COST` for each).
 
-    Dynamic programming over the histogram: the cheapest cover of all lengths ≤ w by k widths ends in w itself.
+    Dynamic programming over the histogram: the cheapest cover of all lengths ≤ w by k widths ends in w itself. Where
+    there is no piece, one block is left, which holds none: it keeps the dtype of the values.
     """
     count = np.bincount(lengths, minlength=1)
     present = np.flatnonzero(count)
@@ -71,7 +72,7 @@ def choose_widths(lengths: IntArray) -> list[int]:
     while end:
         widths.append(int(present[end - 1]))
         used, end = used - 1, cut[used, end]
-    return widths
+    return widths or [1]
 
 
 def _cut(start: IntArray, count: IntArray) -> _Pieces:
@@ -102,8 +103,9 @@ def plan(count: IntArray) -> Plan:
     home = np.full(len(count), -1, np.int64)
     rows = np.flatnonzero(count)
     start, left = (np.cumsum(count) - count)[rows], count[rows]
-    levels, done, position = [], 0, None
-    while len(rows):
+    levels: list[tuple[BlockPlan, ...]] = []
+    done, position = 0, None
+    while len(rows) or not levels:
         pieces = _cut(start, left)
         blocks, place = _blocks(pieces)
         levels.append(blocks if position is None else tuple(_through(block, position) for block in blocks))

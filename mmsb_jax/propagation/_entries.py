@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import treedef_is_leaf
 from jax.typing import ArrayLike
 
 from .._errors import InvalidArgumentError, InvalidTypeError
+from .._require import whole_number
+from ..semiring._element import kind_of
 
 _INT32_MAX = int(np.iinfo(np.int32).max)
 
@@ -20,7 +22,7 @@ def as_values(value: Any) -> Any:
     leaves, structure = jax.tree.flatten(value)
     if value is None or (not treedef_is_leaf(structure) and leaves and all(np.ndim(leaf) for leaf in leaves)):
         return value
-    return value if hasattr(value, "dtype") else np.asarray(value)
+    return value if hasattr(value, "dtype") else _as_array("value", value)
 
 
 def on_host(what: str, value: ArrayLike | Any) -> np.ndarray:
@@ -30,10 +32,17 @@ def on_host(what: str, value: ArrayLike | Any) -> np.ndarray:
             f"{what} is traced, but a SparseMatrix is laid out on the host: build it outside jit, vmap and grad, and "
             "pass it in as an argument"
         )
-    array = np.asarray(value)
+    array = _as_array(what, value)
     if array.ndim != 1:
         raise InvalidArgumentError(f"{what} must have one dimension, [entries]; got shape {array.shape}")
     return array
+
+
+def _as_array(what: str, value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidTypeError(f"{what} must be an array of numbers; got {value!r} ({error})") from error
 
 
 def whole_numbers(what: str, value: ArrayLike | Any) -> np.ndarray:
@@ -49,9 +58,11 @@ def whole_numbers(what: str, value: ArrayLike | Any) -> np.ndarray:
 def checked_shape(shape: tuple[int, int] | Any) -> tuple[int, int]:
     """A pair that int32 can count."""
     try:
-        rows, columns = (int(size) for size in shape)
-    except (TypeError, ValueError) as error:
-        raise InvalidTypeError(f"shape must be a pair (rows, columns); got {shape!r}") from error
+        rows, columns = (whole_number(size) for size in shape)
+    except (TypeError, ValueError):
+        rows = columns = None
+    if rows is None or columns is None:
+        raise InvalidTypeError(f"shape must be a pair of whole numbers (rows, columns); got {shape!r}")
     if not (0 <= rows < _INT32_MAX and 0 <= columns < _INT32_MAX):
         raise InvalidArgumentError(f"shape is {shape!r}; rows and columns must lie in 0 … {_INT32_MAX - 1}")
     return rows, columns
@@ -79,15 +90,46 @@ def checked_values(value: ArrayLike | Any, row: np.ndarray, col: np.ndarray) -> 
             f"value has {len(array)} entries and row {len(row)}; they must have as many. "
             "For one weight everywhere use np.full(len(row), weight), for none value=None"
         )
-    held = jax.dtypes.canonicalize_dtype(array.dtype)
-    with np.errstate(over="ignore"):
-        cast = array.astype(held)
-    if jnp.issubdtype(held, jnp.integer) and not np.array_equal(cast, array):
-        raise InvalidArgumentError(f"value holds integers that {held.name} can't; scale them, or enable x64 in JAX")
-    if jnp.issubdtype(held, jnp.floating) and np.isnan(cast).any():
+    cast = np.asarray(held(array))
+    if kind_of(cast.dtype) == "f" and np.isnan(cast).any():
         k = int(np.flatnonzero(np.isnan(cast))[0])
         raise InvalidArgumentError(
             f"value[{k}], at row {row[k]}, column {col[k]}, is NaN, which belongs to no semiring; drop the entry, "
             "or put a number there"
+        )
+    return cast
+
+
+def held(value: ArrayLike | Any) -> np.ndarray | jax.Array:
+    """Numbers in a dtype that JAX holds, none of them cut short; what is on the device or traced is taken as it is."""
+    array = value if isinstance(value, jax.Array) else _as_array("value", value)
+    kind = kind_of(array.dtype)
+    if not kind:
+        raise InvalidTypeError(
+            f"value holds {array.dtype.name}; a semiring has real numbers or bools. Cast it, e.g. value.real, or "
+            "np.asarray(value, np.float32)"
+        )
+    if isinstance(array, jax.Array):
+        return array
+    dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+    with np.errstate(over="ignore"):
+        cast = array.astype(dtype)
+    wrong = np.isinf(cast) & ~np.isinf(array) if kind == "f" else cast != array
+    if wrong.any():
+        raise InvalidArgumentError(
+            f"value holds {array[wrong][0]}, which {dtype.name} can't; scale the values, or enable x64 in JAX"
+        )
+    return cast
+
+
+def weights_of(values: Sequence[Any], dtype: Any) -> np.ndarray:
+    """Attributes of edges as numbers of a dtype."""
+    try:
+        given, cast = np.asarray(values), np.asarray(values, dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidTypeError(f"the weights can't all be made {dtype!r}: {error}") from error
+    if cast.dtype.kind in "iu" and (cast != given).any():
+        raise InvalidArgumentError(
+            f"the weights aren't all {cast.dtype.name}, such as {given[cast != given][0]}; pass dtype=np.float32"
         )
     return cast

@@ -52,12 +52,10 @@ class Fold(eqx.Module):
     @property
     def first(self) -> tuple[Block, ...]:
         """The blocks of level 0."""
-        return self.levels[0] if self.levels else ()
+        return self.levels[0]
 
     def up(self, pieces: list[Array], like: Array) -> Array:
         """The sums of all, from those of the pieces of level 0, block by block; 0 for what has no slot."""
-        if not pieces:
-            return jnp.zeros((self.size, *like.shape[1:]), like.dtype)
         found = [end_to_end(pieces)]
         for blocks in self.levels[1:]:
             folded = [gather_fold(b.columns, b.lengths, b.shortest, found[-1], jnp.add) for b in blocks]
@@ -127,8 +125,6 @@ def _collect(*args: Array, tree: Any, size: int) -> list[Array]:
     _, back = jax.tree.unflatten(tree, args[count:])
     if back is None:
         raise InvalidArgumentError(_UNKNOWN)
-    if not count:
-        raise AssertionError("a product without slots has nothing to transpose")
     source = end_to_end(list(args[:count]))
     return [back.up([gather_fold(b.columns, b.lengths, b.shortest, source, jnp.add) for b in back.first], source)]
 
@@ -163,7 +159,7 @@ def _deliver(y: Array, winner: Array, *leaves: Array, tree: Any, size: int) -> l
 def _primitive(name: str, does: Callable[..., list[Array]]) -> Any:
     primitive = Primitive(f"mmsb_{name}")
     primitive.multiple_results = True
-    primitive.def_impl(lambda *args, **params: jax.jit(lambda *given: does(*given, **params))(*args))
+    primitive.def_impl(jax.jit(does, static_argnames=("tree", "size")))
     primitive.def_abstract_eval(
         lambda *args, **params: [
             jax.core.ShapedArray(out.shape, out.dtype)

@@ -47,7 +47,7 @@ def matmul(
     - `x`: [columns] or [columns, features], of the matrix's dtype (any that the semiring supports, if the matrix is a
       pattern); a tree of such arrays where the semiring's values are trees. Or another `SparseMatrix`: the product is
       then one too, laid out on the host (see `sparse_product`).
-    - `mask`: bool[rows], which rows are wanted; the others are `zero`.
+    - `mask`: bool[rows], which rows are wanted; the others are `zero`. Of two sparse matrices see `sparse_product`.
 
     **Returns** [rows] or [rows, features] of that dtype; `zero` for a row with no entry. With a semiring that carries
     the argument (`arg_min_plus`): `Selected(value, index)`.
@@ -67,15 +67,15 @@ def matmul(
     >>> mmsb.matmul(roads, np.float32([np.inf, 3, 0]), mmsb.semiring.min_plus)
     Array([ 8.,  3., inf], dtype=float32)
     """
-    if isinstance(x, SparseMatrix) and mask is None:
-        return sparse_product(matrix, x, semiring)
+    if isinstance(x, SparseMatrix):
+        return sparse_product(matrix, x, semiring, mask=mask)
     values = checked_operand(matrix, x, semiring)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((values, matrix.block_values))):
         matrix = matrix.linked()
     y: Any = _selected(matrix, values, semiring) if semiring.argument else _matmul(matrix, values, semiring)
     if mask is None:
         return y
-    wanted = jnp.asarray(mask)
+    wanted = _as_array("mask", mask)
     if wanted.shape != matrix.shape[:1] or wanted.dtype != jnp.bool_:
         raise InvalidArgumentError(
             f"mask is {wanted.dtype.name}{list(wanted.shape)}; it must be bool[{matrix.shape[0]}], one for each row"
@@ -97,7 +97,7 @@ def checked_operand(matrix: SparseMatrix | Any, x: ArrayLike | Any, semiring: Se
             f"needed: a SparseMatrix, an array and a Semiring; got {type(matrix).__name__}, {type(x).__name__} and "
             f"{type(semiring).__name__}. E.g. matmul(SparseMatrix.from_coo(…), x, mmsb.semiring.min_plus)"
         )
-    arrays = jnp.asarray(x) if semiring.element is None else jax.tree.map(jnp.asarray, x)
+    arrays = _as_array("x", x) if semiring.element is None else jax.tree.map(lambda leaf: _as_array("x", leaf), x)
     for array in jax.tree.leaves(arrays):
         if array.ndim not in (1, 2) or array.shape[0] != matrix.shape[1]:
             raise InvalidArgumentError(
@@ -105,17 +105,23 @@ def checked_operand(matrix: SparseMatrix | Any, x: ArrayLike | Any, semiring: Se
                 f"[{matrix.shape[1]}, features]. For more dimensions reshape, or use jax.vmap"
             )
     semiring.require_values(arrays)
-    held = matrix.block_values[0] if matrix.block_values else None
+    held = matrix.block_values[0]
     if held is None:
         return arrays
-    if semiring.element is not None:
-        semiring.require_values(held)
-    elif not hasattr(held, "dtype") or held.dtype != arrays.dtype:
-        what = held.dtype.name if hasattr(held, "dtype") else "trees"
+    semiring.require_values(held)
+    if semiring.element is None and held.dtype != arrays.dtype:
         raise InvalidTypeError(
-            f"the matrix holds {what} and x {arrays.dtype.name}; they must be the same, e.g. x.astype(jnp.{what})"
+            f"the matrix holds {held.dtype.name} and x {arrays.dtype.name}; they must be the same, e.g. "
+            f"x.astype(jnp.{held.dtype.name})"
         )
     return arrays
+
+
+def _as_array(what: str, value: Any) -> Array:
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidTypeError(f"{what} must be an array of numbers; got {value!r}") from error
 
 
 @jax.jit

@@ -54,8 +54,6 @@ def fold_first(matrix: SparseMatrix, terms: Callable[[int, Block], Callable[[int
 
 def fold_up(matrix: SparseMatrix, pieces: list[Any], add: Any, zero: Any) -> Any:
     """Fold pieces of level 0 on, and put each row's value in its place; `zero` [1, …] where there is none."""
-    if not pieces:
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (matrix.shape[0], *leaf.shape[1:])), zero)
     links = matrix.links
     found: list[Any] = [_joined(pieces)]
     for depth, blocks in enumerate(matrix.levels[1:]):

@@ -91,7 +91,7 @@ def links_of(levels: Sequence[Sequence[Block]], home: Any, shape: tuple[int, int
     order = by_row[by_column]
     layout = plan(np.bincount(slots.column, minlength=shape[1]))
     slot, row = slots.slot[order], slots.row[order]
-    first = layout.levels[0] if layout.levels else ()
+    first = layout.levels[0]
     owner = np.repeat(np.arange(shape[1]), np.bincount(slots.column, minlength=shape[1]))
     columns = Winners(
         _fold(layout, slot, shape[1]),
@@ -133,7 +133,7 @@ def block_of(block: BlockPlan, columns: IntArray | None) -> Block:
         columns=_device(block.entry if columns is None else columns[block.entry]),
         values=None,
         lengths=_device(block.lengths) if block.padded else None,
-        shortest=int(block.lengths.min()),
+        shortest=int(block.lengths.min(initial=block.entry.shape[1])),
     )
 
 
