@@ -233,7 +233,7 @@ def _winning_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     assert links is not None
     own = select(x, column, links.columns)
     moved = select(moving_x, column, links.columns)
-    if not matrix.first or values[0] is None:
+    if values[0] is None:
         return value, moved
     weight = _of_winners(held, column)
     moved_weight = _of_winners(matrix.with_block_values(moving_values), column)

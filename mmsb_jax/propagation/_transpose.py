@@ -31,17 +31,12 @@ class Slots(NamedTuple):
 
 def slots_of(levels: Sequence[Sequence[Block]], home: Any, rows: int) -> Slots:
     """Read back where every entry lies."""
-    if not levels:
-        nothing = np.zeros(0, np.int32)
-        return Slots(nothing, nothing, nothing)
     column, piece = _entries(levels[0])
     return Slots(_slot_numbers(levels[0]), np.concatenate(rows_of_pieces(levels, home, rows))[piece], column)
 
 
 def rows_of_pieces(levels: Sequence[Sequence[Block]], home: Any, rows: int) -> list[IntArray]:
     """The row of each piece of level 0, block by block."""
-    if not levels:
-        return []
     sizes = [sum(len(block.columns) for block in blocks) for blocks in levels]
     base = np.concatenate([[0], np.cumsum(sizes)])
     row_of = np.full(base[-1] + 1, -1, np.int32)
