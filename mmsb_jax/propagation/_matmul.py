@@ -62,7 +62,9 @@ def matmul(
     >>> mmsb.matmul(roads, np.float32([np.inf, 3, 0]), mmsb.semiring.min_plus)
     Array([ 8.,  3., inf], dtype=float32)
     """
-    if isinstance(x, SparseMatrix) and mask is None:
+    if isinstance(x, SparseMatrix):
+        if mask is not None:
+            raise InvalidArgumentError("a product of two sparse matrices takes no mask; restrict(product, mask) does")
         return sparse_product(matrix, x, semiring)
     values = checked_operand(matrix, x, semiring)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((values, matrix.block_values))):
@@ -87,7 +89,7 @@ def _masked(mask: Bool[Array, " rows"], y: Array, zero: Any) -> Array:
 
 def checked_operand(matrix: SparseMatrix | Any, x: ArrayLike | Any, semiring: Semiring | Any) -> Any:
     """`x` as arrays that `matrix` can be multiplied with, or the error that says why not."""
-    if not isinstance(matrix, SparseMatrix) or not isinstance(semiring, Semiring):
+    if not isinstance(matrix, SparseMatrix) or isinstance(x, SparseMatrix) or not isinstance(semiring, Semiring):
         raise InvalidTypeError(
             f"needed: a SparseMatrix, an array and a Semiring; got {type(matrix).__name__}, {type(x).__name__} and "
             f"{type(semiring).__name__}. E.g. matmul(SparseMatrix.from_coo(…), x, mmsb.semiring.min_plus)"
@@ -108,7 +110,8 @@ def checked_operand(matrix: SparseMatrix | Any, x: ArrayLike | Any, semiring: Se
     elif not hasattr(held, "dtype") or held.dtype != arrays.dtype:
         what = held.dtype.name if hasattr(held, "dtype") else "trees"
         raise InvalidTypeError(
-            f"the matrix holds {what} and x {arrays.dtype.name}; they must be the same, e.g. x.astype(jnp.{what})"
+            f"the matrix holds {what} and x {arrays.dtype.name}; they must be the same: cast x, or the values of the "
+            "matrix, matrix.with_values(matrix.values.astype(x.dtype))"
         )
     return arrays
 
