@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mmsb_jax import semiring as sr
 from mmsb_jax._errors import InvalidArgumentError, InvalidTypeError
-from mmsb_jax.propagation import SparseMatrix, matmul
+from mmsb_jax.propagation import SparseMatrix, closure, matmul
 from mmsb_jax.propagation._blocks import MAX_BLOCKS, PIECE, choose_widths, plan
 
 DTYPES = (np.float32, jnp.bfloat16, np.int32, np.uint32, np.bool_)
@@ -461,6 +461,12 @@ def test_refusals_of_matmul():
         matmul(np.eye(3), x, sr.min_plus)
     with pytest.raises(InvalidTypeError, match="ndarray and str"):
         matmul(matrix, x, "min_plus")
+    with pytest.raises(InvalidArgumentError, match="a product of two sparse matrices takes no mask"):
+        matmul(matrix, matrix.T, sr.min_plus, mask=np.ones(2, bool))
+    with pytest.raises(InvalidTypeError, match="got SparseMatrix, SparseMatrix and Semiring"):
+        closure(matrix, matrix, sr.min_plus)
+    with pytest.raises(InvalidTypeError, match=r"holds int32 and x float32.*with_values"):
+        matmul(SparseMatrix.from_coo([0], [1], [1], (2, 3)), x, sr.min_plus)
 
 
 def test_repr_tells_shape_and_dtype():

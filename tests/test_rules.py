@@ -174,7 +174,7 @@ def reporting(own, first):
 
 class TestRefusals:
     BAD = (
-        (lambda own, first: first, r"returned .*; it must return the page's new words, uint32\[2\]"),
+        (lambda own, first: first, r"returned uint32\[\]; it must return the page's new words, uint32\[2\]"),
         (lambda own, first: own.astype(jnp.int32), "returned"),
         (lambda own: own, r"update\(uint32\[2\], uint32\[\]\) fails with TypeError"),
         (lambda own, first: own if first > 0 else own + 1, "fails with TracerBoolConversionError"),
@@ -210,8 +210,11 @@ class TestRefusals:
 
         read = Rule("bad", pages=[2], terms=[Term(semiring.plus_times, shown)], update=lambda own, x: own)
         seen = Rule.of_parents("bad", pages=[2], update=lambda own, parents, mask, weight: parents)
+        other = Rule.semiring("bad", pages=[2], semiring=semiring.log_plus, dtype=jnp.int32)
         with pytest.raises(mmsb.InvalidTypeError, match="read has side effects"):
             plan_of(read, page_bytes=8)
+        with pytest.raises(mmsb.InvalidTypeError, match=r"'bad': read returns int32\[1\], and log_plus is not defined"):
+            plan_of(other, page_bytes=8)
         with pytest.raises(mmsb.InvalidTypeError, match="it must return the page's new words"):
             plan_of(seen, page_bytes=8)
 

@@ -152,6 +152,9 @@ def test_tolerance_is_needed_and_used_for_floating_sums():
 def test_refusals_of_pieces():
     with pytest.raises(InvalidTypeError, match="must be a function of two arrays"):
         sr.Semiring("x", 3, 0.0, jnp.multiply, 1.0)
+    for _ in range(2):  # JAX dies of the second one
+        with pytest.raises(InvalidTypeError, match=r"NumPy's minimum, which JAX can't trace; use jnp\.minimum"):
+            sr.Semiring("x", np.minimum, np.inf, jnp.add, 0.0, kinds="f")
     with pytest.raises(InvalidArgumentError, match="failed on two arrays"):
         sr.Semiring("x", lambda a: a, 0.0, jnp.multiply, 1.0)
     with pytest.raises(InvalidArgumentError, match="must keep shape and dtype"):

@@ -92,7 +92,7 @@ def _masked(mask: Bool[Array, " rows"], y: Array, zero: Any) -> Array:
 
 def checked_operand(matrix: SparseMatrix | Any, x: ArrayLike | Any, semiring: Semiring | Any) -> Any:
     """`x` as arrays that `matrix` can be multiplied with, or the error that says why not."""
-    if not isinstance(matrix, SparseMatrix) or not isinstance(semiring, Semiring):
+    if not isinstance(matrix, SparseMatrix) or isinstance(x, SparseMatrix) or not isinstance(semiring, Semiring):
         raise InvalidTypeError(
             f"needed: a SparseMatrix, an array and a Semiring; got {type(matrix).__name__}, {type(x).__name__} and "
             f"{type(semiring).__name__}. E.g. matmul(SparseMatrix.from_coo(…), x, mmsb.semiring.min_plus)"
@@ -111,8 +111,8 @@ def checked_operand(matrix: SparseMatrix | Any, x: ArrayLike | Any, semiring: Se
     semiring.require_values(held)
     if semiring.element is None and held.dtype != arrays.dtype:
         raise InvalidTypeError(
-            f"the matrix holds {held.dtype.name} and x {arrays.dtype.name}; they must be the same, e.g. "
-            f"x.astype(jnp.{held.dtype.name})"
+            f"the matrix holds {held.dtype.name} and x {arrays.dtype.name}; they must be the same: cast x, or the values "
+            "of the matrix, matrix.with_values(matrix.values.astype(x.dtype))"
         )
     return arrays
 

@@ -11,6 +11,7 @@ import numpy as np
 from jax.extend import core
 
 from .._errors import InvalidTypeError, MMSBError
+from ..semiring._element import describe
 from ._rule import Term
 
 __all__ = ["Recipe", "check_recipe", "message_of"]
@@ -43,7 +44,13 @@ def message_of(recipe: Recipe, term: Term, page_words: int) -> jax.ShapeDtypeStr
     page = jax.ShapeDtypeStruct((page_words,), recipe.dtype or jnp.uint32)
     message = _traced(recipe.name, "read", term.read, page)
     if not isinstance(message, jax.ShapeDtypeStruct):
-        raise InvalidTypeError(f"a term's read must return one array; it returned {message}")
+        raise InvalidTypeError(
+            f"rule {recipe.name!r}: a term's read must return one array; it returned {describe(message)}"
+        )
+    try:
+        term.semiring.require(message.dtype)
+    except InvalidTypeError as error:
+        raise InvalidTypeError(f"rule {recipe.name!r}: read returns {describe(message)}, and {error}") from error
     return message
 
 
@@ -64,7 +71,7 @@ def check_recipe(recipe: Recipe, page_words: int) -> None:
     if mismatch or getattr(new, "shape", None) != own.shape or getattr(new, "dtype", None) != own.dtype:
         raise InvalidTypeError(
             f"rule {recipe.name!r} "
-            + ("writes values of another dtype into words" if mismatch else f"returned {new}")
+            + ("writes values of another dtype into words" if mismatch else f"returned {describe(new)}")
             + f"; it must return the page's new words, {dtype}[{page_words}]: start from its first argument, "
             f"and turn what isn't {dtype} into words, as in `own.at[0].set(mmsb.as_words(x))`"
         )

@@ -123,7 +123,7 @@ class Rule(eqx.Module):
         if self.pages.dtype.kind not in "iu" or self.pages.ndim != 1 or self.pages.size == 0:
             raise InvalidTypeError(
                 f"rule {name!r} got pages of shape {self.pages.shape} and dtype {self.pages.dtype}; "
-                "pass the ids of the pages that it computes, at least one"
+                "pass the ids of the pages that it computes, or bus.page(name), at least one"
             )
 
     @classmethod

@@ -81,6 +81,8 @@ def check_op(what: str, op: BinaryOp, probe: Any) -> None:
     """Refuse an operation that isn't (a, b) -> c, element by element, on values such as `probe` describes."""
     if not callable(op):
         raise InvalidTypeError(f"{what} must be a function of two arrays such as jnp.minimum; got {op!r}")
+    if isinstance(op, np.ufunc):  # jax.jit refuses one the first time, and crashes the process the second time
+        raise InvalidTypeError(f"{what} is NumPy's {op.__name__}, which JAX can't trace; use jnp.{op.__name__}")
     shown = describe(probe)
     try:
         out = jax.eval_shape(op, probe, probe)

@@ -16,7 +16,12 @@ _CALLBACKS = frozenset({"pure_callback", "io_callback", "debug_callback", "debug
 
 
 class PurityReport(eqx.Module):
-    """What `check_purity` found; `ok` if nothing. Printing it shows all of it."""
+    """What `check_purity` found; `ok` if nothing. Printing it shows all of it.
+
+    >>> PurityReport((), ("debug_callback",), ())
+    not pure:
+      callback: debug_callback
+    """
 
     effects: tuple[str, ...] = eqx.field(static=True)
     """Effects that JAX knows of in the traced function, such as ordered I/O."""
