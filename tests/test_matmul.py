@@ -1,9 +1,6 @@
-"""`matmul` against a dense oracle in plain NumPy, for every registered semiring, dtype and shape of operator."""
+"""`matmul`: its bits, its layout, what it refuses. Against oracles: `test_matmul_oracle`, `test_graphblas`."""
 
 import itertools
-from collections.abc import Iterable
-from functools import partial
-from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -11,218 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mmsb_jax import semiring as sr
 from mmsb_jax._errors import InvalidArgumentError, InvalidTypeError
-from mmsb_jax.propagation import SparseMatrix, closure, matmul
+from mmsb_jax.propagation import SparseMatrix, matmul
 from mmsb_jax.propagation._blocks import MAX_BLOCKS, PIECE, choose_widths, plan
-
-DTYPES = (np.float32, jnp.bfloat16, np.int32, np.uint32, np.bool_)
-PLAIN = tuple(s for s in sr.registered() if not s.argument)
-SUPPORTED = [(s, np.dtype(d)) for s in PLAIN for d in DTYPES if s.supports(d)]
-
-
-class Entries(NamedTuple):
-    row: np.ndarray
-    col: np.ndarray
-    shape: tuple[int, int]
-
-
-def with_counts(counts: list[int], columns: int, *, seed: int = 0) -> Entries:
-    """Rows with so many entries each, in shuffled order, duplicates allowed."""
-    rng = np.random.default_rng(seed)
-    row = rng.permutation(np.repeat(np.arange(len(counts)), counts))
-    return Entries(row, rng.integers(0, max(columns, 1), len(row)), (len(counts), columns))
-
-
-OPERATORS = {
-    "nothing": with_counts([], 0),
-    "no rows": with_counts([], 3),
-    "no columns": with_counts([0, 0], 0),
-    "no entries": with_counts([0, 0, 0, 0], 3),
-    "one entry": with_counts([1], 1),
-    "wide": with_counts([3, 0, 5], 50),
-    "tall": with_counts([1, 2, 0, 1, 0, 0, 3, 1, 2, 0, 1], 2),
-    "square": with_counts([0, 1, 2, 3, 4, 5, 0, 7], 8),
-    "duplicates": Entries(np.array([1, 0, 1, 1, 0]), np.array([2, 0, 2, 2, 0]), (2, 3)),
-    "a piece exactly": with_counts([PIECE, 1, 0], 9),
-    "a piece and one": with_counts([PIECE + 1, 1, 0, 2], 9),
-    "one huge row": with_counts([0, 300, 2, 0, 1], 40),
-    "three levels": with_counts([PIECE * PIECE + 5, 0, PIECE * 3, 1], 60),
-}
-
-
-def _saturated(value: int | float, dtype: np.dtype) -> int | float:
-    if dtype.kind not in "iu":
-        return value
-    return max(int(np.iinfo(dtype).min), min(int(np.iinfo(dtype).max), value))
-
-
-def _wrapped(number: int | float, dtype: np.dtype) -> int | float:
-    if dtype.kind not in "iu":
-        return number
-    return int(np.array(number % 2 ** (8 * dtype.itemsize), np.uint64).astype(dtype))
-
-
-def _ends(dtype: np.dtype) -> tuple[Any, Any]:
-    return (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)) if dtype.kind in "iu" else (-np.inf, np.inf)
-
-
-def _oracle_pair(name: str, dtype: np.dtype):
-    """⊕, ⊗ and zero of a registered semiring, on Python numbers."""
-    low, high = _ends(dtype)
-    saturated, wrapped = partial(_saturated, dtype=dtype), partial(_wrapped, dtype=dtype)
-    choose, times = name.removeprefix("arg_").split("_")
-    add, zero = {
-        "min": (min, high),
-        "max": (max, 0 if times == "times" else low),
-        "any": (max, 0),
-        "plus": (lambda a, b: wrapped(a + b), 0),
-        "or": (lambda a, b: a | b, 0),
-        "xor": (lambda a, b: a ^ b, 0),
-        "log": (lambda a, b: float(np.logaddexp(a, b)), -np.inf),
-    }[choose]
-    infinite = zero if choose in ("min", "max") else None  # absorbs
-    multiply = {
-        "plus": lambda a, b: zero if infinite in (a, b) else saturated(a + b),
-        "times": (lambda a, b: wrapped(a * b)) if choose == "plus" else lambda a, b: saturated(a * b),
-        "min": min,
-        "max": max,
-        "and": lambda a, b: a & b,
-        "pair": lambda a, b: 1,
-        "first": lambda a, b: a,
-        "second": lambda a, b: b,
-    }[times]
-    return add, multiply, zero
-
-
-def oracle(entries: Entries, values: np.ndarray, x: np.ndarray, name: str) -> np.ndarray:
-    dtype = x.dtype
-    add, multiply, zero = _oracle_pair(name, dtype)
-    y = np.full((entries.shape[0], *x.shape[1:]), zero, object)
-    for i, j, value in zip(entries.row, entries.col, values, strict=True):
-        for place in np.ndindex(x.shape[1:]):
-            y[(i, *place)] = add(y[(i, *place)], multiply(value.item(), x[(j, *place)].item()))
-    return y.astype(dtype)
-
-
-def numbers(rng: np.random.Generator, shape: int | tuple[int, ...], name: str, dtype: np.dtype) -> np.ndarray:
-    """Small whole numbers, on which every operation is exact in every dtype, with some `zero`s among them."""
-    if dtype.kind == "b":
-        return rng.random(shape) < 0.5
-    low = {"plus_times": -2, "min_plus": -2, "max_plus": -2, "max_min": -2, "min_max": -2, "min_times": 1}
-    least = 0 if dtype.kind == "u" and name != "min_times" else low.get(name.removeprefix("arg_"), 0)
-    drawn = rng.integers(least, 3, shape).astype(dtype)
-    return np.where(rng.random(shape) < 0.1, sr.get(name).zero(dtype), drawn)
-
-
-def check(found: jax.Array, expected: np.ndarray, semiring: sr.Semiring) -> None:
-    if semiring is sr.log_plus:  # rounds
-        assert found.dtype == expected.dtype
-        np.testing.assert_allclose(*(np.asarray(y, np.float64) for y in (found, expected)), rtol=5e-2)
-    else:
-        np.testing.assert_array_equal(found, expected, strict=True)
-
-
-def _name(case: object) -> str:
-    return case.name if isinstance(case, sr.Semiring | np.dtype) else str(case)
-
-
-def together(operators: Iterable[Entries]) -> Entries:
-    """One operator with all of them along its diagonal: one compilation."""
-    row, col, rows, columns = [], [], 0, 0
-    for each in operators:
-        row.append(each.row + rows)
-        col.append(each.col + columns)
-        rows, columns = rows + each.shape[0], columns + each.shape[1]
-    return Entries(np.concatenate(row), np.concatenate(col), (rows, columns))
-
-
-PATTERNS = [
-    with_counts([0 if gone else 1 + i % 2 for i, gone in enumerate(empty)], 3)
-    for empty in itertools.product([False, True], repeat=4)
-]
-ALL = together([*OPERATORS.values(), *PATTERNS])
-
-
-SMALL = together([OPERATORS["square"], OPERATORS["duplicates"], *PATTERNS])
-
-
-@pytest.mark.parametrize(("semiring", "dtype"), SUPPORTED, ids=_name)
-def test_matches_the_oracle(semiring: sr.Semiring, dtype: np.dtype, rng: np.random.Generator):
-    """All shapes of operator, all patterns of four empty rows; of small ones also jitted, mapped, scanned.
-
-    Rows of several pieces take long to compile; the dtype makes no difference to how they are put together.
-    """
-    first = dtype == next(d for s, d in SUPPORTED if s is semiring)
-    for entries in (ALL, SMALL) if first else (SMALL,):
-        values = numbers(rng, len(entries.row), semiring.name, dtype)
-        matrix = SparseMatrix.from_coo(entries.row, entries.col, values, entries.shape)
-        x = numbers(rng, (entries.shape[1], 2), semiring.name, dtype)
-        expected = oracle(entries, values, x, semiring.name)
-        product = partial(matmul, matrix, semiring=semiring)
-        check(product(x), expected, semiring)
-    check(product(x[:, 0]), expected[:, 0], semiring)
-    check(jax.jit(product)(x), expected, semiring)
-    check(jax.vmap(product, in_axes=1, out_axes=1)(x), expected, semiring)
-    _, scanned = jax.lax.scan(lambda _, column: (None, product(column)), None, jnp.asarray(x.T))
-    check(scanned.T, expected, semiring)
-
-
-@pytest.mark.parametrize("kind", OPERATORS)
-def test_each_shape_by_itself(kind: str, rng: np.random.Generator):
-    entries, dtype = OPERATORS[kind], np.dtype(np.float32)
-    for semiring in (sr.min_plus, sr.plus_times, sr.plus_pair):
-        values = numbers(rng, len(entries.row), semiring.name, dtype)
-        x = numbers(rng, entries.shape[1], semiring.name, dtype)
-        y = matmul(SparseMatrix.from_coo(*entries[:2], values, entries.shape), x, semiring)
-        np.testing.assert_array_equal(y, oracle(entries, values, x, semiring.name), strict=True)
-
-
-ARGUMENTS = [s for s in sr.registered() if s.argument]
-
-
-@pytest.mark.parametrize("semiring", ARGUMENTS, ids=_name)
-def test_the_winning_column(semiring: sr.Semiring, rng: np.random.Generator):
-    dtype = np.dtype(np.float32)
-    entries = together([SMALL, OPERATORS["one huge row"]]) if semiring is sr.arg_min_plus else SMALL
-    add, multiply, zero = _oracle_pair(semiring.name, dtype)
-    values = numbers(rng, len(entries.row), semiring.name, dtype)
-    x = numbers(rng, (entries.shape[1], 2), semiring.name, dtype)
-    expected = np.full((entries.shape[0], 2), -1)
-    best = np.full(expected.shape, zero, object)
-    for i, j, value in sorted(zip(entries.row, entries.col, values, strict=True), key=lambda entry: entry[:2]):
-        for f in range(2):
-            term = multiply(value.item(), x[j, f].item())
-            if expected[i, f] < 0 or (add(best[i, f], term) == term and term != best[i, f]):
-                best[i, f], expected[i, f] = term, j
-    matrix = SparseMatrix.from_coo(entries.row, entries.col, values, entries.shape)
-    found = matmul(matrix, x, semiring)
-    np.testing.assert_array_equal(found.index, expected)
-    np.testing.assert_array_equal(found.value, best.astype(dtype), strict=True)
-    mask = rng.random(entries.shape[0]) < 0.5
-    masked = matmul(matrix, x, semiring, mask=mask)
-    np.testing.assert_array_equal(masked.index, np.where(mask[:, None], expected, -1))
-    np.testing.assert_array_equal(masked.value, np.where(mask[:, None], found.value, semiring.zero(dtype)))
-
-
-COUNTS = [0, 2, PIECE + 6, 1, 0, 3]
-
-
-FEW = (sr.min_plus, sr.plus_times, sr.or_and)
-
-
-@given(data=st.data(), semiring=st.sampled_from(FEW), features=st.sampled_from([None, 3]))
-def test_random_matrices(data: st.DataObject, semiring: sr.Semiring, features: int | None):
-    dtype = data.draw(st.sampled_from([d for s, d in SUPPORTED if s is semiring]))
-    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
-    entries = with_counts(COUNTS, 7, seed=int(rng.integers(2**32)))
-    values = numbers(rng, len(entries.row), semiring.name, dtype)
-    x = numbers(rng, 7 if features is None else (7, features), semiring.name, dtype)
-    y = matmul(SparseMatrix.from_coo(*entries[:2], values, entries.shape), x, semiring)
-    check(y, oracle(entries, values, x, semiring.name), semiring)
+from tests.operators import OPERATORS, named, oracle, with_counts
 
 
 @pytest.fixture
@@ -239,7 +30,7 @@ def same_bits(a: jax.Array | np.ndarray, b: jax.Array | np.ndarray) -> None:
     np.testing.assert_array_equal(a.view(np.uint8), b.view(np.uint8), strict=True)
 
 
-@pytest.mark.parametrize("semiring", [sr.min_plus, sr.plus_times], ids=_name)
+@pytest.mark.parametrize("semiring", [sr.min_plus, sr.plus_times], ids=named)
 def test_same_bits_in_every_way_of_calling(rough: tuple[SparseMatrix, np.ndarray], semiring: sr.Semiring):
     matrix, columns = rough
     together = matmul(matrix, columns, semiring)
@@ -363,28 +154,6 @@ def test_padding_is_bounded_on_skewed_degrees():
     assert sum(block.entry.size for block in layout.levels[0]) <= 1.3 * degrees.sum()
     assert len(layout.levels) <= 3
     assert all(len(blocks) <= MAX_BLOCKS for blocks in layout.levels)
-
-
-def test_gradients_of_plus_times(rng: np.random.Generator):
-    entries = OPERATORS["one huge row"]
-    values, x = rng.standard_normal(len(entries.row)).astype(np.float32), rng.standard_normal(40).astype(np.float32)
-    matrix = SparseMatrix.from_coo(entries.row, entries.col, values, entries.shape)
-    cotangent = rng.standard_normal(5).astype(np.float32)
-    dense = scipy.sparse.coo_array((values, (entries.row, entries.col)), entries.shape).toarray()
-    by_x = jax.grad(lambda x: jnp.dot(cotangent, matmul(matrix, x, sr.plus_times)))(x)
-    np.testing.assert_allclose(by_x, dense.T @ cotangent, rtol=1e-4, atol=1e-4)
-    by_matrix = jax.grad(lambda m: jnp.dot(cotangent, matmul(m, x, sr.plus_times)), allow_int=True)(matrix)
-    blocks = by_matrix.levels[0]
-    total = sum(float(jnp.sum(block.values)) for block in blocks)
-    np.testing.assert_allclose(total, np.sum(cotangent[entries.row] * x[entries.col]), rtol=1e-3)
-    tangent = jax.jvp(lambda x: matmul(matrix, x, sr.plus_times), (x,), (x,))[1]
-    np.testing.assert_allclose(tangent, dense @ x, rtol=1e-4, atol=1e-4)
-
-
-def test_gradient_of_min_plus_goes_to_the_winner():
-    matrix = SparseMatrix.from_coo([0, 0, 1], [0, 1, 1], np.float32([5, 1, 2]), (2, 2))
-    jacobian = jax.jacrev(lambda x: matmul(matrix, x, sr.min_plus))(jnp.float32([1, 2]))
-    np.testing.assert_array_equal(jacobian, [[0, 1], [0, 1]])
 
 
 def test_from_scipy_keeps_stored_zeros_and_duplicates():

@@ -111,8 +111,8 @@ def checked_operand(matrix: SparseMatrix | Any, x: ArrayLike | Any, semiring: Se
     semiring.require_values(held)
     if semiring.element is None and held.dtype != arrays.dtype:
         raise InvalidTypeError(
-            f"the matrix holds {held.dtype.name} and x {arrays.dtype.name}; they must be the same: cast x, or the values "
-            "of the matrix, matrix.with_values(matrix.values.astype(x.dtype))"
+            f"the matrix holds {held.dtype.name} and x {arrays.dtype.name}; they must be the same: cast x, or the "
+            "values of the matrix, matrix.with_values(matrix.values.astype(x.dtype))"
         )
     return arrays
 
