@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Int32, Shaped
 from .._errors import InvalidArgumentError
 from .._require import whole_number
 from ..semiring import LAWS, Semiring
+from ._fixpoint import differentiable
 from ._frontier import STAMPS, Outgoing, drain, fits, listed, outgoing
 from ._matmul import _matmul, checked_operand
 from ._parents import improving_cycle
@@ -73,6 +74,10 @@ def closure(
     `max_plus`) has no fixpoint: `converged` is False then. Outside `jit`, with `throw`, that raises
     `InvalidArgumentError` and names the rows of such a cycle; inside, look at the flag.
 
+    **Derivatives**, forward and reverse, by x and by the values, where ⊕ is a minimum or maximum: those of the paths
+    that win (see `_fixpoint`), of equal ones those that `paths` gives. They take as many products as the longest of
+    these paths has entries. The structure must not be traced, nor have parallel entries.
+
     Raises `InvalidArgumentError` for a semiring that isn't idempotent or lacks a law, and for shapes;
     `InvalidTypeError` for dtypes.
 
@@ -90,10 +95,27 @@ def closure(
     edges, capacity = None, 0
     if max_steps is None:
         edges, capacity = _strategy(matrix, array, semiring, frontier)
-    found, moving = _closure(matrix, edges, array, semiring, jnp.int32(limit), capacity)
+    still = matrix, array
+    if slopes := _has_slopes(matrix, array, semiring):
+        still = lax.stop_gradient(matrix) if _is_traced(matrix.block_values) else matrix, lax.stop_gradient(array)
+    found, moving = _closure(still[0], edges, still[1], semiring, jnp.int32(limit), capacity)
+    if slopes and max_steps is None:
+        found = Closure(differentiable(matrix, array, found.value, semiring), found.steps, found.converged)
     if throw and not isinstance(found.converged, jax.core.Tracer) and not found.converged:
         raise InvalidArgumentError(_not_converged(matrix, found.value, moving, semiring, limit))
     return found
+
+
+def _has_slopes(matrix: SparseMatrix, x: Any, semiring: Semiring) -> bool:
+    """Whether somebody may ask for derivatives, and the tree of parents, which they take, can be laid out."""
+    if not _is_traced((matrix.block_values, x)) or isinstance(matrix.slot, jax.core.Tracer):
+        return False
+    plain = semiring.element is None and semiring.add.scatter(x.dtype) in ("min", "max")
+    return plain and jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def _is_traced(tree: Any) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def check_closable(matrix: SparseMatrix, semiring: Semiring) -> None:

@@ -235,13 +235,13 @@ def _winning_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     moved = select(moving_x, column, links.columns)
     if values[0] is None:
         return value, moved
-    weight = _of_winners(held, column)
-    moved_weight = _of_winners(matrix.with_block_values(moving_values), column)
+    weight = of_winners(held, column)
+    moved_weight = of_winners(matrix.with_block_values(moving_values), column)
     _, tangent = jax.jvp(semiring.multiply, (weight, own), (moved_weight, moved))
     return value, jnp.where(column >= 0, tangent, jnp.zeros((), tangent.dtype))
 
 
-def _of_winners(matrix: SparseMatrix, column: Array) -> Array:
+def of_winners(matrix: SparseMatrix, column: Array) -> Array:
     """The value that each row holds in a column; 0 for column −1."""
     dtype = matrix.first[0].values.dtype
     nothing = jnp.zeros((), dtype)
