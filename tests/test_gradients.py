@@ -274,3 +274,15 @@ def test_long_rows_go_back(of: str, rng: np.random.Generator):
     winner = matmul(matrix.with_values(values), x, sr.arg_min_plus).index
     back = jax.jit(jax.grad(lambda x: jnp.sum(matmul(matrix.with_values(values), x, sr.min_plus)[::2])))
     np.testing.assert_array_equal(back(x), np.bincount(winner[winner >= 0], minlength=len(x)))
+
+
+def test_padded_slots_have_no_part_in_derivatives(rng: np.random.Generator):
+    """A padded slot names the column of the first entry, and so does the term that wins in the short row."""
+    matrix = SparseMatrix.from_coo([0, 0, 0, 1], [2, 0, 1, 2], np.float32([1, 5, 6, 4]), (2, 3))
+    assert matrix.padding > 1
+    x, moving = np.float32([3, 3, 2]), np.float32([0.5, 0, 0, 8])
+    for semiring, expected in ((sr.min_plus, [0.5, 8]), (sr.min_times, [1, 16])):
+        _, tangent = jax.jvp(lambda v, s=semiring: matmul(matrix.with_values(v), x, s), (matrix.values,), (moving,))
+        np.testing.assert_array_equal(tangent, np.float32(expected))
+        _, tangent = jax.jvp(lambda x, s=semiring: matmul(matrix, x, s), (x,), (np.float32([0, 0, 1]),))
+        np.testing.assert_array_equal(tangent, np.float32([1, 1] if semiring is sr.min_plus else [1, 4]))

@@ -249,7 +249,10 @@ def of_winners(matrix: SparseMatrix, column: Array) -> Array:
     def held(b: int, block: Block) -> Array:
         winner = take_rows(column, matrix.row_of_piece[b])
         if winner.ndim == 1:  # at once: the derivative is then one array, and not put together from slots
-            return jnp.sum(jnp.where(winner[:, None] == block.columns, block.values, nothing), axis=1)
+            won = winner[:, None] == block.columns
+            if block.lengths is not None:  # a padded slot may name the same column
+                won = won  #                 won &= = jnp.arange(block.columns.shape[1])[None, :] < block.lengths[:, None]
+            return jnp.sum(jnp.where(won, block.values, nothing), axis=1)
         weights = weights_of(block)
 
         def term(k: int) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -218,7 +219,13 @@ class SparseMatrix(eqx.Module):
         """
         if self.first[0].values is None:
             return None
-        return _by_entry(self.block_values, *_entry_of_slot(self))
+        if _is_traced((self.block_values, self.slot)):
+            return _by_entry(self.block_values, *self._known("entries", _entry_of_slot))
+        slot = np.asarray(self.slot)
+        return jax.tree.map(
+            lambda *blocks: jnp.asarray(np.concatenate([np.asarray(block).T.reshape(-1) for block in blocks])[slot]),
+            *self.block_values,
+        )
 
     def __repr__(self) -> str:
         kind = "pattern" if self.dtype is None else f"dtype={self.dtype.name}"
@@ -242,7 +249,12 @@ class SparseMatrix(eqx.Module):
         for leaf in jax.tree.leaves(arrays):
             if leaf.shape != (self.entries,):
                 raise InvalidArgumentError(f"got values of shape {leaf.shape}; the matrix has [{self.entries}] entries")
-        return self.with_block_values(_by_blocks(self, arrays))
+        columns, back = self._known("entries", _entry_of_slot)
+        if _is_traced((arrays, self.slot)):
+            return self.with_block_values(_laid_out(arrays, columns, back))
+        on_host = jax.tree.map(np.asarray, arrays)
+        laid = [jax.tree.map(lambda leaf, at=at: jnp.asarray(leaf[at]), on_host) for at in map(np.asarray, columns)]
+        return self.with_block_values(tuple(laid))
 
     def with_transpose(self) -> SparseMatrix:
         """This matrix, and with it what derivatives in reverse mode need, so that they don't have to lay it out.
@@ -286,25 +298,39 @@ class SparseMatrix(eqx.Module):
             Block(block.columns, laid, block.lengths, block.shortest)
             for block, laid in zip(self.first, values, strict=True)
         )
-        return SparseMatrix((first, *self.levels[1:]), self.home, self.row_of_piece, self.slot, self.links, self.shape)
+        made = SparseMatrix((first, *self.levels[1:]), self.home, self.row_of_piece, self.slot, self.links, self.shape)
+        object.__setattr__(made, "_structure", self._structure_known())
+        return made
 
     def linked(self) -> SparseMatrix:
         """With links, unless it is traced; they are laid out once and kept beside the matrix, not in its tree."""
         if self.links is not None or isinstance(self.slot, jax.core.Tracer):
             return self
-        known = self.__dict__.get("_links")
-        if known is None:
+        known: Links = self._known("links", lambda matrix: links_of(matrix.levels, matrix.home, matrix.shape))
+        made = SparseMatrix(self.levels, self.home, self.row_of_piece, self.slot, known, self.shape)
+        object.__setattr__(made, "_structure", self._structure_known())
+        return made
+
+    def _known(self, name: str, find: Callable[[SparseMatrix], Any]) -> Any:
+        """What follows from the structure alone, found once; unless that is traced."""
+        if isinstance(self.slot, jax.core.Tracer):
+            return find(self)
+        known = self._structure_known()
+        if name not in known:
             with jax.ensure_compile_time_eval():
-                known = links_of(self.levels, self.home, self.shape)
-            object.__setattr__(self, "_links", known)
-        return SparseMatrix(self.levels, self.home, self.row_of_piece, self.slot, known, self.shape)
+                known[name] = find(self)
+        return known[name]
+
+    def _structure_known(self) -> dict[str, Any]:
+        """Beside the matrix, not in its tree; one for all matrices that were made from it by other values."""
+        if "_structure" not in self.__dict__:
+            object.__setattr__(self, "_structure", {})
+        found: dict[str, Any] = self.__dict__["_structure"]
+        return found
 
     def _coordinates(self) -> tuple[Int[np.ndarray, " entries"], Int[np.ndarray, " entries"]]:
         self._require_concrete()
-        slots = slots_of(self.levels, self.home, self.shape[0])
-        found = np.empty((2, int(slots.slot.max(initial=-1)) + 1), np.int32)
-        found[:, slots.slot] = slots.row, slots.column
-        row, col = found[:, np.asarray(self.slot)]
+        row, col = self._known("coordinates", _row_and_column)
         return row, col
 
     def _require_concrete(self) -> None:
@@ -314,14 +340,22 @@ class SparseMatrix(eqx.Module):
             )
 
 
-def _by_blocks(matrix: SparseMatrix, values: Any) -> tuple[Any, ...]:
-    """Values by entry, laid out."""
-    laid: tuple[Any, ...] = _laid_out(values, *_entry_of_slot(matrix))
-    return laid
+def _row_and_column(matrix: SparseMatrix) -> np.ndarray:
+    slots = slots_of(matrix.levels, matrix.home, matrix.shape[0])
+    found = np.empty((2, int(slots.slot.max(initial=-1)) + 1), np.int32)
+    found[:, slots.slot] = slots.row, slots.column
+    found = found[:, np.asarray(matrix.slot)]
+    found.setflags(write=False)
+    return found
+
+
+def _is_traced(tree: Any) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
 @jax.jit
 def _laid_out(values: Any, columns: list[Array], back: Fold) -> tuple[Any, ...]:
+    """Values by entry, laid out."""
     leaves, structure = jax.tree.flatten(values)
     laid = [spread(leaf, columns, back) for leaf in leaves]
     return tuple(
