@@ -251,7 +251,7 @@ def of_winners(matrix: SparseMatrix, column: Array) -> Array:
         if winner.ndim == 1:  # at once: the derivative is then one array, and not put together from slots
             won = winner[:, None] == block.columns
             if block.lengths is not None:  # a padded slot may name the same column
-                won = won  #                 won &= = jnp.arange(block.columns.shape[1])[None, :] < block.lengths[:, None]
+                won &= jnp.arange(block.columns.shape[1])[None, :] < block.lengths[:, None]
             return jnp.sum(jnp.where(won, block.values, nothing), axis=1)
         weights = weights_of(block)
 
