@@ -7,13 +7,14 @@ Environment variables that change a run:
 - `JAX_ENABLE_X64=1` is JAX's own switch; the suite must pass with it too.
 """
 
+import gc
 import os
 import random
 import signal
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -23,6 +24,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 DEVICES = 8
+_MAPPINGS = 20_000
 
 # Eight virtual devices cost nothing measurable (compile, run and dispatch within noise of one), so the whole suite
 # sees them. Unlike XLA_FLAGS, the option isn't inherited by the child processes of a test. JAX refuses both at once.
@@ -71,6 +73,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def _seed() -> int:
     return int(os.environ["MMSB_SEED"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs_are_given_back() -> Iterator[None]:
+    """Every compiled program keeps mappings of memory, of which Linux grants a process 65,530; then XLA crashes."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > _MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
