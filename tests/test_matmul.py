@@ -11,7 +11,7 @@ import scipy.sparse
 
 from mmsb_jax import semiring as sr
 from mmsb_jax._errors import InvalidArgumentError, InvalidTypeError
-from mmsb_jax.propagation import SparseMatrix, matmul
+from mmsb_jax.propagation import SparseMatrix, closure, matmul
 from mmsb_jax.propagation._blocks import MAX_BLOCKS, PIECE, choose_widths, plan
 from tests.operators import OPERATORS, named, oracle, with_counts
 
