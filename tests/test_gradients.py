@@ -89,8 +89,17 @@ def test_against_finite_differences(semiring: sr.Semiring, simple: bool, rng: np
     for _ in range(4):
         along = directions(rng, at)
         slope = forward(at, along)
-        expected = directional(product, at, along, 2e-4 if semiring in CHOOSING else 1e-3)[0]
-        np.testing.assert_allclose(slope, expected, atol=2e-2, rtol=1e-2)
+        step = 2e-4 if semiring in CHOOSING else 1e-3
+        expected = directional(product, at, along, step)[0]
+        smooth = np.ones(expected.shape, bool)
+        if semiring in CHOOSING:  # two products may be so close that another one wins within the step
+            there, here, back_there = (
+                np.asarray(product(*(a + np.float32(h) * d for a, d in zip(at, along, strict=True))), np.float64)
+                for h in (step, 0, -step)
+            )
+            smooth = np.abs(there + back_there - 2 * here) < 0.04 * step
+            assert smooth.mean() > 0.6
+        np.testing.assert_allclose(np.asarray(slope)[smooth], expected[smooth], atol=4e-2, rtol=1e-2)
         both = sum(float(jnp.vdot(g, d)) for g, d in zip(back, along, strict=True))
         np.testing.assert_allclose(both, float(jnp.vdot(weight, slope)), rtol=1e-3, atol=1e-3)
 
@@ -128,6 +137,7 @@ def test_ties_go_to_the_lowest_column_and_parallel_entries_share(semiring: sr.Se
     row = np.repeat(np.arange(4), [4, 3, 5, 1])
     col = np.concatenate([rng.permutation(6)[:count] for count in (4, 3, 5, 1)])
     values, x = rng.integers(1, 3, 13).astype(np.float32), rng.integers(1, 3, 6).astype(np.float32)
+    values[row == 0], x[col[row == 0]] = 1, 1  # at least the first row's terms are all the same
     matrix = SparseMatrix.from_coo(row, col, None, (4, 6))
 
     def product(values: Any, x: Any) -> Any:

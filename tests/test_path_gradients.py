@@ -30,7 +30,7 @@ def reached(y: jax.Array, semiring: Semiring) -> jax.Array:
 def test_against_finite_differences(semiring: Semiring, rng: np.random.Generator):
     matrix = roads(rng)
     x = np.full(N, semiring.zero(np.float32))
-    x[:2] = 0.5, 0.45
+    x[:2] = 0.95, 0.92  # above every weight: of the widest paths, too, the entries decide
 
     def total(values: jax.Array, x: jax.Array) -> jax.Array:
         return reached(closure(matrix.with_values(values), x, semiring).value, semiring)
@@ -39,13 +39,20 @@ def test_against_finite_differences(semiring: Semiring, rng: np.random.Generator
     by_values, by_x = jax.jit(jax.grad(total, argnums=(0, 1)))(values, x)
     # Some slope is there, so that the comparison says something.
     assert (by_values != 0).any()
-    moved = rng.standard_normal(len(values)).astype(np.float32) * np.float32(1e-3)
-    shifted = np.where(np.arange(N) < 2, rng.standard_normal(N), 0).astype(np.float32) * np.float32(1e-3)
-    there = total(values + moved, x + shifted) - total(values - moved, x - shifted)
+    here = total(values, x)
+    for _ in range(20):
+        moved = rng.standard_normal(len(values)).astype(np.float32) * np.float32(3e-4)
+        shifted = np.where(np.arange(N) < 2, rng.standard_normal(N), 0).astype(np.float32) * np.float32(3e-4)
+        forth, back = total(values + moved, x + shifted) - here, here - total(values - moved, x - shifted)
+        if abs(forth - back) < 0.02 * abs(forth) + 3e-4:  # no other path became the best one on the way
+            break
+    else:
+        pytest.fail("every direction has a kink")
+    there = forth + back
     slope = 2 * (jnp.dot(by_values, moved) + jnp.dot(jnp.where(np.arange(N) < 2, by_x, 0), shifted))
-    np.testing.assert_allclose(slope, there, rtol=0.02, atol=2e-4)
+    np.testing.assert_allclose(slope, there, rtol=0.03, atol=5e-4)
     _, tangent = jax.jvp(total, (values, jnp.asarray(x)), (jnp.asarray(moved), jnp.asarray(shifted)))
-    np.testing.assert_allclose(2 * tangent, slope, rtol=1e-4)
+    np.testing.assert_allclose(2 * tangent, slope, rtol=1e-3, atol=1e-5)
 
 
 def test_the_gradient_of_a_length_is_the_path(rng: np.random.Generator):
