@@ -9,6 +9,7 @@ A later version of the format gets frozen runs of its own, beside these, which s
 `expected.json` holds, of each run and tick, the SHA-256 of the replayed pages and epochs, and what else was told.
 """
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -18,6 +19,8 @@ import numpy as np
 
 import mmsb_jax as mmsb
 from mmsb_jax.page import EdgeRecords, PageChanges, PageRecord, TransactionLog, compact, read_frames, replay_log
+from mmsb_jax.page.history._parent import PARENT_FILE, read_parent, write_parent
+from mmsb_jax.page.log._storage import DirectoryStorage
 from tests.model import digest_of
 
 FROZEN = Path(__file__).parent / "frozen" / "log"
@@ -73,6 +76,15 @@ def expected(path):
     }
 
 
+def _forget_this_machine(path):
+    """The fork keeps where its parent was, absolutely; here as if it had been elsewhere."""
+    storage = DirectoryStorage(path)
+    parent = read_parent(storage)
+    storage.remove(PARENT_FILE)
+    write_parent(storage, dataclasses.replace(parent, path="/runs/whole"))
+    storage.close()
+
+
 def main():
     shutil.rmtree(FROZEN, ignore_errors=True)
     write(FROZEN / "whole")
@@ -80,6 +92,7 @@ def main():
     with TransactionLog.open(FROZEN / "compacted", fingerprint={"jax": "0.12.0"}, segment_bytes=2500) as log:
         compact(log, before=7)
     mmsb.open_run(FROZEN / "whole").fork(9, FROZEN / "fork")
+    _forget_this_machine(FROZEN / "fork")
     with TransactionLog.open(FROZEN / "fork", fingerprint={"jax": "0.12.0"}) as log:
         log.append_changes(10, rows(np.random.default_rng(7), [9, 3]), intent="otherwise")
     for lock in FROZEN.rglob("lock"):
