@@ -93,7 +93,7 @@ def rules(layout: Layout) -> list[Rule]:
             pages=summaries,
             terms=[
                 Term(mmsb.semiring.plus_times, read=_counts),
-                Term(mmsb.semiring.max_plus, read=lambda flight: _ints(flight)[DELAY]),
+                Term(mmsb.semiring.max_plus, read=_delay),
             ],
             update=_summarise,
         ),
@@ -155,6 +155,10 @@ def _expect(own: jax.Array, aircraft_ready: jax.Array) -> jax.Array:
     expected = jnp.where(own[STATUS] == GONE, own[DEPARTED], jnp.maximum(own[SCHEDULED], aircraft_ready))
     delay = jnp.where(own[STATUS] == CANCELLED, 0, expected - own[SCHEDULED])
     return mmsb.as_words(own.at[EXPECTED].set(expected).at[DELAY].set(delay))
+
+
+def _delay(flight: jax.Array) -> jax.Array:
+    return _ints(flight)[DELAY]
 
 
 def _counts(flight: jax.Array) -> jax.Array:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32, UInt32
 
+from ._device import on_device
 from ._residency import Residency
 from .page import DeltaBatch, PageChanges, digest, pack_mask, settle, unpack_mask
 from .page._digest import digest_rows
@@ -214,8 +215,8 @@ class Engine:
         padded = np.zeros((rows, self.page_words), np.uint32)
         padded.view(np.uint8).reshape(-1)[: len(raw)] = raw
         return DeltaBatch(
-            page=jnp.asarray(self._padded_ids(ids)),
-            words=jnp.asarray(padded),
+            page=on_device(self._padded_ids(ids)),
+            words=on_device(padded),
             mask=None,
             source=jnp.full(rows, source, jnp.int32),
             dropped=jnp.zeros((), jnp.int32),

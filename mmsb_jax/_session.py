@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -118,8 +118,11 @@ class Session:
 
     def _rule_graph(self) -> RuleGraph | None:
         if self._plan is None and self._rules:
-            self._plan = RuleGraph.of(self._catalog.graph, self._rules)
+            self._plan = self._laid_out(self._rules)
         return self._plan
+
+    def _laid_out(self, rules: Sequence[Rule]) -> RuleGraph:
+        return RuleGraph.of(self._catalog.graph, rules).rounded()  # or each change of the graph would compile anew
 
     def _commit(
         self,

@@ -19,7 +19,7 @@ from ._writing import Writing
 from .graph import EdgeKind, ShadowPageGraph
 from .page import Compacted, EdgeRecords, Frame, Run, SyncMode, compact, open_run, read_frames, replay
 from .physical import State
-from .propagation import Rule, RuleGraph
+from .propagation import Rule
 from .utility import BusStats
 
 __all__ = ["Bus", "start"]
@@ -200,7 +200,7 @@ class Bus(Writing):
         """
         self._check_open()
         self._catalog.check_rule(rule)
-        plan = RuleGraph.of(self._catalog.graph, [*self._rules, rule])
+        plan = self._laid_out([*self._rules, rule])
         self._engine.check(plan)
         self._rules.append(rule)
         self._plan = plan

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import hypothesis
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -83,6 +84,17 @@ def compiled_programs_are_given_back() -> Iterator[None]:
     if maps.exists() and maps.read_bytes().count(b"\n") > _MAPPINGS:
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def types_are_checked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everywhere but in simulations that make the same few calls a hundred thousand times; others make them too."""
+    if request.node.get_closest_marker("unchecked") is None:
+        yield
+        return
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

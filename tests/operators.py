@@ -30,21 +30,30 @@ def with_counts(counts: list[int], columns: int, *, seed: int = 0) -> Entries:
     return Entries(row, rng.integers(0, max(columns, 1), len(row)), (len(counts), columns))
 
 
-OPERATORS = {
-    "nothing": with_counts([], 0),
-    "no rows": with_counts([], 3),
-    "no columns": with_counts([0, 0], 0),
-    "no entries": with_counts([0, 0, 0, 0], 3),
-    "one entry": with_counts([1], 1),
-    "wide": with_counts([3, 0, 5], 50),
-    "tall": with_counts([1, 2, 0, 1, 0, 0, 3, 1, 2, 0, 1], 2),
-    "square": with_counts([0, 1, 2, 3, 4, 5, 0, 7], 8),
-    "duplicates": Entries(np.array([1, 0, 1, 1, 0]), np.array([2, 0, 2, 2, 0]), (2, 3)),
-    "a piece exactly": with_counts([PIECE, 1, 0], 9),
-    "a piece and one": with_counts([PIECE + 1, 1, 0, 2], 9),
-    "one huge row": with_counts([0, 300, 2, 0, 1], 40),
-    "three levels": with_counts([PIECE * PIECE + 5, 0, PIECE * 3, 1], 60),
-}
+SHORT = 4
+"""A length of pieces with which rows of many compile soon."""
+
+
+def operators(piece: int) -> dict[str, Entries]:
+    """All shapes, where rows are cut into pieces of this length."""
+    return {
+        "nothing": with_counts([], 0),
+        "no rows": with_counts([], 3),
+        "no columns": with_counts([0, 0], 0),
+        "no entries": with_counts([0, 0, 0, 0], 3),
+        "one entry": with_counts([1], 1),
+        "wide": with_counts([3, 0, 5], 50),
+        "tall": with_counts([1, 2, 0, 1, 0, 0, 3, 1, 2, 0, 1], 2),
+        "square": with_counts([0, 1, 2, 3, 4, 5, 0, 7], 8),
+        "duplicates": Entries(np.array([1, 0, 1, 1, 0]), np.array([2, 0, 2, 2, 0]), (2, 3)),
+        "a piece exactly": with_counts([piece, 1, 0], 9),
+        "a piece and one": with_counts([piece + 1, 1, 0, 2], 9),
+        "one huge row": with_counts([0, 4 * piece + 44, 2, 0, 1], 40),
+        "three levels": with_counts([piece * piece + 5, 0, piece * 3, 1], 60),
+    }
+
+
+OPERATORS = operators(PIECE)
 
 
 def _saturated(value: int | float, dtype: np.dtype) -> int | float:
@@ -137,7 +146,7 @@ PATTERNS = [
     with_counts([0 if gone else 1 + i % 2 for i, gone in enumerate(empty)], 3)
     for empty in itertools.product([False, True], repeat=4)
 ]
-ALL = together([*OPERATORS.values(), *PATTERNS])
+ALL = {piece: together([*operators(piece).values(), *PATTERNS]) for piece in (PIECE, SHORT)}
 
 
 SMALL = together([OPERATORS["square"], OPERATORS["duplicates"], *PATTERNS])

@@ -11,6 +11,7 @@ import numpy as np
 
 import mmsb_jax as mmsb
 from mmsb_jax import Rule, RuleGraph, ShadowPageGraph, State, Term, semiring
+from mmsb_jax.propagation._plan import with_room
 
 PAGES, WORDS, EDGES, WIDTH = 14, 3, 40, 4
 LOWEST = np.iinfo(np.int32).min
@@ -136,35 +137,14 @@ def _assign(rng, parents_of):
     return rule
 
 
-def _padded(array, length, value):
-    return jnp.asarray(np.pad(np.asarray(array), (0, length - len(array)), constant_values=value))
-
-
 def of_one_shape(plan):
     """The same plan with room for `EDGES` edges and a stage and a window for each page; the rest is empty."""
-    stages, windows = plan.num_stages, plan.num_windows
-    last, ruled = int(plan.stage_start[-1]), int(plan.window_start[-1])
     assert plan.width == WIDTH
-    return dataclasses.replace(
-        plan,
-        in_parent=_padded(plan.in_parent, EDGES, 0),
-        in_weight=_padded(plan.in_weight, EDGES, 0),
-        in_edge=_padded(plan.in_edge, EDGES, 0),
-        out_child=_padded(plan.out_child, EDGES, 0),
-        stage_of_page=jnp.where(plan.stage_of_page == stages, PAGES, plan.stage_of_page),
-        stage_start=_padded(plan.stage_start, PAGES + 1, last),
-        stage_rule=_padded(plan.stage_rule, PAGES, 0),
-        sweep_page=_padded(plan.sweep_page, PAGES + WIDTH, 0),
-        window_start=_padded(plan.window_start, PAGES + 1, ruled),
-        window_stage=_padded(plan.window_stage, PAGES, 0),
-        stage_window=_padded(plan.stage_window, PAGES + 1, windows),
-        recipes=tuple(
-            dataclasses.replace(recipe, max_parents=most, batch=WIDTH)
-            for recipe, most in zip(plan.recipes, MOST, strict=True)
-        ),
-        num_edges=EDGES,
-        max_children=EDGES,
+    recipes = tuple(
+        dataclasses.replace(recipe, max_parents=most, batch=WIDTH)
+        for recipe, most in zip(plan.recipes, MOST, strict=True)
     )
+    return with_room(plan, edges=EDGES, stages=PAGES, windows=PAGES, swept=PAGES + WIDTH, recipes=recipes)
 
 
 class Case:

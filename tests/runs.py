@@ -32,13 +32,22 @@ def floats(*values):
     return np.array([*values, *[0] * (WORDS - len(values))], np.float32)
 
 
+# Of the module, so that all rules are one to a compiled wave.
+def _first_float(page):
+    return jax.lax.bitcast_convert_type(page[0], jnp.float32)
+
+
+def _with_total(own, total):
+    return own.at[0].set(jax.lax.bitcast_convert_type(total, jnp.uint32))
+
+
 def total_rule(pages, name="total", **options):
     """Word 0 of a page becomes the float sum of its parents' word 0, times the edge's weight."""
     return Rule(
         name,
         pages=pages,
-        terms=[Term(semiring.plus_times, lambda p: jax.lax.bitcast_convert_type(p[0], jnp.float32), **options)],
-        update=lambda own, total: own.at[0].set(jax.lax.bitcast_convert_type(total, jnp.uint32)),
+        terms=[Term(semiring.plus_times, _first_float, **options)],
+        update=_with_total,
     )
 
 

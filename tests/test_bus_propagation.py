@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mmsb_jax as mmsb
-from mmsb_jax import DeltaBatch, Rule, Term, semiring
+from mmsb_jax import DeltaBatch, Rule, Term, _engine, semiring
 from mmsb_jax._errors import InvalidArgumentError
 from mmsb_jax.graph import ShadowPageGraph
 from mmsb_jax.page import FrameKind, MemoryStorage
@@ -117,6 +117,19 @@ class TestDependencies:
 
 
 class TestPropagation:
+    def test_a_change_of_the_graph_compiles_nothing_anew(self):
+        with start() as bus:
+            a, b, c, d = (bus.create_page(PAGE_BYTES) for _ in range(4))
+            bus.add_dependency(a, c, weight=1)
+            bus.add_rule(total_rule([c.id, d.id]))
+            bus.propagate()
+            compiled = _engine._wave._cache_size()
+            bus.add_dependency([b, a, c], [c, d, d], weight=[2, 3, 1])
+            bus.propagate()
+            bus.remove_dependency(a, c)
+            bus.propagate()
+            assert _engine._wave._cache_size() == compiled
+
     @pytest.fixture
     def chain(self, bus):
         """a -> b -> c -> d, each the sum of its parents; d also depends on e."""

@@ -16,6 +16,8 @@ from mmsb_jax._engine import Engine
 from mmsb_jax.page import TransactionLog
 from tests.model import Model, digest_of
 
+pytestmark = pytest.mark.unchecked
+
 # One shape for all steps, since each compiles. Word 0 of a page is computed where a rule says so; the rest is free.
 CAPACITY, WORDS, ROWS = 24, 3, 8
 STEPS = 120

@@ -24,6 +24,8 @@ from mmsb_jax.page import (
 )
 from tests.checkpoint_runs import WORDS, SmallRun, assert_same
 
+pytestmark = pytest.mark.unchecked
+
 TWO_PAGES = 8 * WORDS
 
 

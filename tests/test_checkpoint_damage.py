@@ -23,6 +23,8 @@ from mmsb_jax.page import (
 )
 from tests.checkpoint_runs import WORDS, SmallRun, assert_same, files_of, small_run, with_files
 
+pytestmark = pytest.mark.unchecked
+
 
 def small_checkpoint():
     """The files of a run with one checkpoint, in three parts, its name, and what it holds."""

@@ -9,6 +9,8 @@ from mmsb_jax.page import checkpoints, open_checkpoint, remove_checkpoint, write
 from mmsb_jax.page.checkpoint import _parts
 from tests.checkpoint_runs import WORDS, SmallRun, assert_same, files_of, small_run
 
+pytestmark = pytest.mark.unchecked
+
 TWO_PAGES = 8 * WORDS
 
 

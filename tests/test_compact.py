@@ -19,6 +19,8 @@ from mmsb_jax.page import (
 from mmsb_jax.page.history._alive import edges_alive, records_alive
 from mmsb_jax.page.log._segments import BASE
 
+pytestmark = pytest.mark.unchecked
+
 CAPACITY, WORDS = 6, 3
 I32, U32 = np.int32, np.uint32
 

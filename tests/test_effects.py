@@ -18,14 +18,16 @@ def listed(pages):
     return [page.name for page in pages]
 
 
+TERM = mmsb.Term(mmsb.semiring.plus_times, lambda parent: parent[0])
+
+
+def _counted(own, total):
+    return own.at[0].set(own[0] + 1).at[1].set(total)
+
+
 def counting(pages):
     """Adds its parents along DATA edges to what it holds: it tells how often it ran."""
-    return mmsb.Rule(
-        "count",
-        pages=pages,
-        terms=[mmsb.Term(mmsb.semiring.plus_times, lambda parent: parent[0])],
-        update=lambda own, total: own.at[0].set(own[0] + 1).at[1].set(total),
-    )
+    return mmsb.Rule("count", pages=pages, terms=[TERM], update=_counted)
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def test_apply_under_vmap_equals_one_by_one(shape, masked, rng):
     states = [random_state(rng, *shape[:2]) for _ in range(3)]
     batches = [random_deltas(rng, state, shape[2], masked) for state in states]
     stack = lambda *trees: jax.tree.map(lambda *xs: jnp.stack(xs), *trees)  # noqa: E731
-    together = jax.vmap(mmsb.apply)(stack(*states), stack(*batches))
+    together = jax.jit(jax.vmap(mmsb.apply))(stack(*states), stack(*batches))
     for i, (state, deltas) in enumerate(zip(states, batches, strict=True)):
         Model.of(state).apply(deltas).assert_is(jax.tree.map(lambda x, i=i: x[i], together))
 
@@ -89,7 +89,7 @@ def test_laws_hold_under_vmap(shape, rng):
         after, settled, change = settle(state.advance(), a)
         return once, merged, back.view(), after, mmsb.apply(state.advance(), settled).view(), change, mmsb.digest(after)
 
-    once, merged, back, after, settled, change, found = jax.vmap(laws)(stack(*states), stack(*a), stack(*b))
+    once, merged, back, after, settled, change, found = jax.jit(jax.vmap(laws))(stack(*states), stack(*a), stack(*b))
     chex.assert_trees_all_equal(once, merged)
     for world, state in enumerate(states):
         expected = Model.of(state).apply(a[world])

@@ -9,6 +9,8 @@ from mmsb_jax.page.log._frame import MAGIC
 from mmsb_jax.page.log._identity import MARK, RUN_FILE
 from mmsb_jax.page.log._segments import segment_name
 
+pytestmark = pytest.mark.unchecked
+
 FIRST = segment_name(0)
 
 

@@ -26,6 +26,8 @@ from mmsb_jax.page.log._frame import FORMAT_VERSION, MASKED, pack_header
 from mmsb_jax.page.log._identity import RUN_FILE
 from mmsb_jax.page.log._segments import segment_name
 
+pytestmark = pytest.mark.unchecked
+
 FIRST = segment_name(0)
 I32, U32 = np.int32, np.uint32
 

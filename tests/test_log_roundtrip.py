@@ -19,6 +19,8 @@ from mmsb_jax.page import (
 from mmsb_jax.page.log._fingerprint import environment_fingerprint
 from mmsb_jax.page.log._identity import MARK, Mark, read_mark, write_mark
 
+pytestmark = pytest.mark.unchecked
+
 FINGERPRINT = {"jax": "1.2.3"}
 CAPACITY = 6
 MODES = ("commit", "group", "none")

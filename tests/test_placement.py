@@ -29,12 +29,18 @@ def fill(bus, page):
     return data
 
 
+TERM = mmsb.Term(mmsb.semiring.plus_times, read=lambda words: words[0])
+
+
+def _twice(own, x):
+    return own.at[0].set(2 * x)
+
+
 def doubled(bus, parents, children):
     """Each child becomes twice its parent's first word."""
     bus.add_dependency(parents, children)
-    term = mmsb.Term(mmsb.semiring.plus_times, read=lambda words: words[0])
     pages = np.concatenate([child.ids for child in np.atleast_1d(np.array(children, object))])
-    bus.add_rule(mmsb.Rule("double", pages=pages, terms=[term], update=lambda own, x: own.at[0].set(2 * x)))
+    bus.add_rule(mmsb.Rule("double", pages=pages, terms=[TERM], update=_twice))
 
 
 # Placement is what it says.

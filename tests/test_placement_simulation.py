@@ -12,6 +12,8 @@ from mmsb_jax._residency import Residency
 from tests.model import Model
 from tests.test_bus_simulation import CAPACITY, PAGE_BYTES, WORDS, Simulation
 
+pytestmark = pytest.mark.unchecked
+
 ROOM, STEPS = 13, 45
 HOMES = ("device", "unified", "unified", "unified", "unified", "host")
 

@@ -32,6 +32,8 @@ from mmsb_jax.page.log._segments import segment_name, segments
 from tests.fault_storage import Crash, Disk, FaultStorage, Loss
 from tests.soak import again
 
+pytestmark = pytest.mark.unchecked
+
 ROOT = Path(__file__).parent.parent
 FIRST = segment_name(0)
 

@@ -15,6 +15,8 @@ from mmsb_jax.page import replay_log
 from tests.fault_storage import Crash, Disk, FaultStorage
 from tests.runs import start
 
+pytestmark = pytest.mark.unchecked
+
 # A plain Python model says what each transaction sees and how it ends.
 
 PAGES, OPEN = 4, 3

@@ -3,6 +3,7 @@
 The result equals recomputing everything.
 """
 
+import dataclasses
 import functools
 
 import chex
@@ -94,6 +95,22 @@ def test_a_wave_that_overflows_its_capacity_is_whole_all_the_same(rng):
     chex.assert_trees_all_equal(whole.state, short.state)
     assert int(whole.deltas.dropped) == 0
     assert int(short.deltas.dropped) == int(whole.report.changed) - 1 > 0
+
+
+def test_rounding_a_plan_up_changes_nothing(rng):
+    case = case_of(5)
+    state = fresh_state(rng, case)
+    state, dirty = poke(rng, state)
+    exact, rounded = case.exact, case.exact.rounded()
+    for name in ("in_parent", "in_weight", "out_child", "stage_rule", "sweep_page", "window_stage"):
+        assert len(getattr(rounded, name)) in (16, 32, 64)
+    assert (rounded.num_windows, len(rounded.in_parent)) > (exact.num_windows, len(exact.in_parent))
+    for sweep_above in (0, PAGES):
+        ways = [
+            run(dataclasses.replace(plan, sweep_above=jnp.int32(sweep_above)), state, dirty)
+            for plan in (exact, rounded)
+        ]
+        chex.assert_trees_all_equal(*ways)
 
 
 def test_tick_settles_propagates_and_keeps_the_digest(rng):

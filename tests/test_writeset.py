@@ -17,6 +17,8 @@ from mmsb_jax.page.recorder import _touch
 from mmsb_jax.page.recorder._touch import Runs, Where, flags_of, ids_of
 from mmsb_jax.page.recorder._writeset import Trail, follow
 
+pytestmark = pytest.mark.unchecked
+
 SHAPES = ((40,), (13, 8), (4, 6, 5), (2, 3, 4, 5), (64, 1), (1, 30))
 DTYPES = ("float32", "int8", "uint16")
 Op = Callable[[Any, Any], Any]

@@ -28,6 +28,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int32, Shaped
 
+from .._device import on_device
 from ..graph._traverse import group
 from ..semiring import Semiring
 from ._parents import entries_of
@@ -92,9 +93,9 @@ def _lay_out(matrix: SparseMatrix) -> Outgoing:
         held = np.asarray(entries.value)
         usual = np.abs(held[np.isfinite(held)].astype(np.float64))
         stride = (STRIDE * usual.mean() if usual.size else np.float64(0)).astype(held.dtype)
-        value = jnp.asarray(held[entry])
-    row = jnp.asarray(np.where(there, np.asarray(entries.row)[entry], rows).astype(np.int32))
-    return Outgoing(row, value, jnp.asarray(long) if long.any() else None, jnp.asarray(stride))
+        value = on_device(held[entry])
+    row = on_device(np.where(there, np.asarray(entries.row)[entry], rows), np.int32)
+    return Outgoing(row, value, on_device(long) if long.any() else None, on_device(np.asarray(stride)))
 
 
 def listed(edges: Outgoing, moving: Bool[Array, " n"], y: Shaped[Array, " n"], capacity: int, add: Any) -> Frontier:

@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int32
 
+from .._device import on_device
 from ..semiring import Semiring
 from ._sparse import SparseMatrix
 
@@ -39,7 +40,7 @@ def entries_of(matrix: SparseMatrix) -> Entries:
         return known
     held = matrix.block_values
     with jax.ensure_compile_time_eval():
-        row, col = jnp.asarray(matrix.row), jnp.asarray(matrix.col)
+        row, col = on_device(matrix.row), on_device(matrix.col)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(held)):
         flat = jnp.concatenate([block.T.reshape(-1) for block in held])
         return Entries(row, col, flat[matrix.slot])
@@ -47,7 +48,7 @@ def entries_of(matrix: SparseMatrix) -> Entries:
     if held and held[0] is not None:
         value = np.concatenate([np.asarray(block).T.reshape(-1) for block in held])[np.asarray(matrix.slot)]
     with jax.ensure_compile_time_eval():
-        known = Entries(row, col, None if value is None else jnp.asarray(value))
+        known = Entries(row, col, None if value is None else on_device(value))
     object.__setattr__(matrix, "_entries", known)
     return known
 

@@ -9,14 +9,15 @@ Pages with a rule are grouped into *stages*, by level and rule. A wave takes the
              |-- window 0 --|-- window 1 -- |-- window 2 --| …      sweep_page, window_start
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, Int32
 
+from .._device import on_device
 from .._errors import InvalidArgumentError, InvalidTypeError
 from .._require import require_instance, whole_number
 from ..graph import EdgeKind, ShadowPageGraph
@@ -28,6 +29,7 @@ __all__ = ["RuleGraph"]
 
 _WIDTHS = tuple(1 << power for power in range(3, 13))
 _WINDOW_COST = 256  # What a window costs beside its lanes, in lanes.
+_FEW_CHILDREN = 4
 _WIDE_PARENTS = 16  # Beyond so many, fewer pages are folded side by side.
 
 
@@ -82,9 +84,10 @@ class RuleGraph(eqx.Module):
     """The most pages that are taken from the queue side by side."""
     width: int = eqx.field(static=True)
     """The most pages that are swept side by side."""
-    num_edges: int = eqx.field(static=True)
-    """Edges of the `ShadowPageGraph`, those that lead to no rule included."""
+    num_edges: int | None = eqx.field(static=True)
+    """Edges of the `ShadowPageGraph`, those that lead to no rule included; None after `rounded`."""
     max_children: int = eqx.field(static=True)
+    """How many children of a page are queued at a time: as many as it has at most, but few."""
     whole_weights: bool = eqx.field(static=True)
     """Whether every weight is a whole number that float32 holds exactly: only then may messages be integers."""
 
@@ -140,12 +143,39 @@ class RuleGraph(eqx.Module):
             out_child=_never_empty(child[np.argsort(parent, kind="stable")]),
             **stages,
             **_sweep(stages, in_degree, ruled, width),
-            sweep_above=jnp.asarray(_capacity(sweep_above, ruled, lanes), jnp.int32),
+            sweep_above=on_device(np.asarray(_capacity(sweep_above, ruled, lanes)), np.int32),
             recipes=recipes,
             lanes=lanes,
             num_edges=graph.num_edges,
-            max_children=int(out_degree.max(initial=0)),
+            max_children=min(int(out_degree.max(initial=0)), _FEW_CHILDREN),
             whole_weights=weight is None or bool(np.all((weight == np.floor(weight)) & (np.abs(weight) <= 2**24))),
+        )
+
+    def rounded(self) -> "RuleGraph":
+        """The same, with all sizes rounded up: a graph of about this size then needs no other compiled wave.
+
+        For graphs that change between waves. What is added is never reached. Doesn't go with other weights
+        (`values_after(…, weight=…)`).
+
+        ```python
+        >>> import mmsb_jax as mmsb, jax
+        >>> copy = mmsb.Rule.passthrough("copy", pages=[1, 2])
+        >>> plans = [
+        ...     mmsb.RuleGraph.of(mmsb.ShadowPageGraph.from_edges([0] * n, [1, 2][:n], num_pages=3), [copy]).rounded()
+        ...     for n in (1, 2)
+        ... ]
+        >>> jax.tree.structure(plans[0]) == jax.tree.structure(plans[1])
+        True
+
+        ```
+        """
+        return with_room(
+            self,
+            edges=_rounded(len(self.in_parent)),
+            stages=_rounded(self.num_stages),
+            windows=_rounded(self.num_windows),
+            swept=_rounded(len(self.sweep_page)),
+            recipes=tuple(recipe if recipe.gathers else _rounded_recipe(recipe) for recipe in self.recipes),
         )
 
     def __repr__(self) -> str:
@@ -160,12 +190,12 @@ class RuleGraph(eqx.Module):
 
     @property
     def num_stages(self) -> int:
-        """How many stages a wave can pass through."""
+        """How many stages a wave can pass through, at most."""
         return self.stage_rule.shape[-1]
 
     @property
     def num_windows(self) -> int:
-        """How many windows a sweep over everything has."""
+        """How many windows a sweep over everything has, at most."""
         return self.window_stage.shape[-1]
 
 
@@ -189,7 +219,7 @@ def _rule_of_page(graph: ShadowPageGraph, rules: Sequence[Rule]) -> Int32[np.nda
 
 def _recipe(rule: Rule, in_degree: np.ndarray, lanes: int) -> Recipe:
     most = int(in_degree[rule.pages].max())
-    batch = max(1, _WIDTHS[-1] * _WIDE_PARENTS // max(most, _WIDE_PARENTS))
+    batch = _side_by_side(most)
     if rule.parents is not None:
         # The same few side by side in every window: the compiler has no occasion to order a sum in two ways.
         batch = max(1, min(lanes, 32))
@@ -205,6 +235,51 @@ def _recipe(rule: Rule, in_degree: np.ndarray, lanes: int) -> Recipe:
     return Recipe(rule.name, rule.terms, gathers, rule.update, rule.static, rule.dtype, most, batch)
 
 
+def _side_by_side(most: int) -> int:
+    """How many pages with so many parents are folded at once."""
+    return max(1, _WIDTHS[-1] * _WIDE_PARENTS // max(most, _WIDE_PARENTS))
+
+
+def with_room(
+    plan: RuleGraph, *, edges: int, stages: int, windows: int, swept: int, recipes: tuple[Recipe, ...]
+) -> RuleGraph:
+    """The same plan in arrays of these sizes, with stages and windows behind the others that hold no page."""
+    of_page = np.asarray(plan.stage_of_page)
+    return dataclasses.replace(
+        plan,
+        in_parent=_longer(plan.in_parent, edges),
+        in_weight=None if plan.in_weight is None else _longer(plan.in_weight, edges),
+        in_edge=_longer(plan.in_edge, edges),
+        out_child=_longer(plan.out_child, edges),
+        stage_of_page=on_device(np.where(of_page == plan.num_stages, stages, of_page), np.int32),
+        stage_start=_longer(plan.stage_start, stages + 1, "edge"),
+        stage_rule=_longer(plan.stage_rule, stages),
+        sweep_page=_longer(plan.sweep_page, swept),
+        window_start=_longer(plan.window_start, windows + 1, "edge"),
+        window_stage=_longer(plan.window_stage, windows),
+        stage_window=_longer(plan.stage_window, stages + 1, "edge"),
+        recipes=recipes,
+        num_edges=None,
+        max_children=_FEW_CHILDREN,
+    )
+
+
+def _rounded_recipe(recipe: Recipe) -> Recipe:
+    most = _rounded(recipe.max_parents)
+    return dataclasses.replace(recipe, max_parents=most, batch=_side_by_side(most))
+
+
+def _rounded(size: int) -> int:
+    """At least 16, a power of two up to 1,024, and from there on a multiple of an eighth of one."""
+    power = 1 << max(4, (max(size, 1) - 1).bit_length())
+    step = power if power <= 1024 else power // 16
+    return max(1, -(-size // step)) * step
+
+
+def _longer(array: Array, length: int, mode: str = "constant") -> Array:
+    return on_device(np.pad(np.asarray(array), (0, length - len(array)), mode))  # type: ignore[call-overload]
+
+
 def _stages(levels: Int32[np.ndarray, " pages"], rule_of_page: Int32[np.ndarray, " pages"]) -> dict[str, Any]:
     """Group pages by (level, rule), in that order."""
     ruled = rule_of_page >= 0
@@ -215,9 +290,9 @@ def _stages(levels: Int32[np.ndarray, " pages"], rule_of_page: Int32[np.ndarray,
     stage_of_page = np.full(len(levels), len(keys), np.int32)
     stage_of_page[ruled] = stage
     return {
-        "stage_of_page": jnp.asarray(stage_of_page),
+        "stage_of_page": on_device(stage_of_page),
         "stage_start": _starts(sizes),
-        "stage_rule": jnp.asarray((keys % rules).astype(np.int32)),
+        "stage_rule": on_device(keys % rules, np.int32),
     }
 
 
@@ -232,9 +307,9 @@ def _sweep(stages: dict[str, Any], in_degree: np.ndarray, ruled: int, width: int
     first = np.cumsum(windows) - windows
     window_start = start[stage] + width * (np.arange(len(stage)) - first[stage])
     return {
-        "sweep_page": jnp.asarray(np.concatenate([order, np.zeros(width, np.int32)])),
-        "window_start": jnp.asarray(np.concatenate([window_start, [ruled]]).astype(np.int32)),
-        "window_stage": jnp.asarray(stage.astype(np.int32)),
+        "sweep_page": on_device(np.concatenate([order, np.zeros(width, np.int32)])),
+        "window_start": on_device(np.concatenate([window_start, [ruled]]), np.int32),
+        "window_stage": on_device(stage, np.int32),
         "stage_window": _starts(windows),
         "width": width,
     }
@@ -250,9 +325,9 @@ def _capacity(sweep_above: Any, ruled: int, lanes: int) -> int:
 
 
 def _starts(sizes: np.ndarray) -> Int32[Array, " n_and_one"]:
-    return jnp.asarray(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))
+    return on_device(np.concatenate([[0], np.cumsum(sizes)]), np.int32)
 
 
 def _never_empty(values: np.ndarray) -> Array:
     """Masked lanes read element 0, so there has to be one."""
-    return jnp.asarray(values if len(values) else np.zeros(1, values.dtype))
+    return on_device(values if len(values) else np.zeros(1, values.dtype))

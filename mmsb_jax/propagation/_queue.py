@@ -90,7 +90,7 @@ def take(graph: RuleGraph, queue: Queue, stage: Int32[Array, ""]) -> Taken:
 
 def push_children(graph: RuleGraph, queue: Queue, page: Int32[Array, " lanes"], valid: Bool[Array, " lanes"]) -> Queue:
     """Queue the children of the valid pages, a few of each at a time."""
-    width = min(graph.max_children, 4)
+    width = graph.max_children
     if width == 0:
         return queue
     start = graph.out_start.at[page].get(mode="promise_in_bounds")

@@ -13,6 +13,7 @@ import scipy.sparse
 from jax.typing import ArrayLike
 from jaxtyping import Array, Int, Int32
 
+from .._device import on_device
 from .._errors import InvalidArgumentError, InvalidTypeError
 from ..graph._traverse import group
 from ._blocks import plan
@@ -85,16 +86,16 @@ class SparseMatrix(eqx.Module):
             ]
             for nth, block in enumerate(layout.levels[0]):
                 given = block.entry if order is None else order[block.entry]
-                laid = jax.tree.map(lambda leaf, at=given: jnp.asarray(leaf[at]), values)
+                laid = jax.tree.map(lambda leaf, at=given: on_device(leaf[at]), values)
                 levels[0][nth] = eqx.tree_at(lambda b: b.values, levels[0][nth], laid, is_leaf=lambda x: x is None)
                 used = np.arange(given.shape[1])[:, None] < block.lengths
                 slot[given.T[used]] = done + np.flatnonzero(used.reshape(-1))
                 done += given.size
             in_order = np.array_equal(layout.home, np.arange(layout.pieces))
-            home = None if in_order else jnp.asarray(layout.home, jnp.int32)
+            home = None if in_order else on_device(layout.home, np.int32)
             made = tuple(map(tuple, levels))
-            pieces = tuple(map(jnp.asarray, rows_of_pieces(made, home, size[0])))
-            return cls(made, home, pieces, jnp.asarray(slot), None, size)
+            pieces = tuple(map(on_device, rows_of_pieces(made, home, size[0])))
+            return cls(made, home, pieces, on_device(slot), None, size)
 
     @classmethod
     def from_csr(
@@ -223,7 +224,7 @@ class SparseMatrix(eqx.Module):
             return _by_entry(self.block_values, *self._known("entries", _entry_of_slot))
         slot = np.asarray(self.slot)
         return jax.tree.map(
-            lambda *blocks: jnp.asarray(np.concatenate([np.asarray(block).T.reshape(-1) for block in blocks])[slot]),
+            lambda *blocks: on_device(np.concatenate([np.asarray(block).T.reshape(-1) for block in blocks])[slot]),
             *self.block_values,
         )
 
@@ -253,7 +254,7 @@ class SparseMatrix(eqx.Module):
         if _is_traced((arrays, self.slot)):
             return self.with_block_values(_laid_out(arrays, columns, back))
         on_host = jax.tree.map(np.asarray, arrays)
-        laid = [jax.tree.map(lambda leaf, at=at: jnp.asarray(leaf[at]), on_host) for at in map(np.asarray, columns)]
+        laid = [jax.tree.map(lambda leaf, at=at: on_device(leaf[at]), on_host) for at in map(np.asarray, columns)]
         return self.with_block_values(tuple(laid))
 
     def with_transpose(self) -> SparseMatrix:
@@ -386,4 +387,4 @@ def _entry_of_slot(matrix: SparseMatrix) -> tuple[list[Array], Fold]:
         columns.append(entry[done : done + rows * width].reshape(width, rows).T)
         done += rows * width
     slot = jnp.expand_dims(matrix.slot, 1)
-    return list(map(jnp.asarray, columns)), Fold(((Block(slot, None, None, 1),),), None, matrix.entries)
+    return list(map(on_device, columns)), Fold(((Block(slot, None, None, 1),),), None, matrix.entries)

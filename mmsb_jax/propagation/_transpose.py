@@ -10,10 +10,10 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Array, Int
 
+from .._device import on_device
 from ..graph._traverse import group
 from ._blocks import BlockPlan, Plan, plan
 from ._links import Block, Fold, Links, Winners
@@ -132,5 +132,5 @@ def block_of(block: BlockPlan, columns: IntArray | None) -> Block:
     )
 
 
-def _device(array: IntArray) -> jnp.ndarray:
-    return jnp.asarray(array, jnp.int32)
+def _device(array: IntArray) -> Array:
+    return on_device(array, np.int32)

@@ -90,6 +90,8 @@ def _reweighted(graph: RuleGraph, weight: Any) -> RuleGraph:
     weights = jnp.asarray(weight)
     if weights.dtype != jnp.float32 or weights.ndim != 1:
         raise InvalidTypeError(f"got weights {weights.dtype}{list(weights.shape)}; pass float32, one an edge")
+    if graph.num_edges is None:
+        raise InvalidArgumentError("got weight=… and rules that are `rounded`; pass what RuleGraph.of(…) made")
     if weights.shape[0] != graph.num_edges:
         raise InvalidArgumentError(
             f"got {weights.shape[0]} weights for {graph.num_edges} edges; pass one for each edge of the graph that the "

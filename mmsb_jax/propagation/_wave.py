@@ -194,9 +194,9 @@ def _run(graph: RuleGraph, state: State, wave: _Wave, seeds: Int32[Array, " n"])
     first = _ByQueue(wave, queue, jnp.zeros((), jnp.int32))
     wave, queue, stage = jax.lax.while_loop(by_queue, lambda carry: _from_queue(graph, state, carry), first)
     after = jnp.where(queue.left > 0, stage + 1, graph.num_stages)
-    window = graph.stage_window[jnp.where(crowded, 0, after)]
+    window, last = graph.stage_window[jnp.where(crowded, 0, after)], graph.stage_window[graph.num_stages]
     return jax.lax.while_loop(
-        lambda carry: carry.window < graph.num_windows,
+        lambda carry: carry.window < last,
         lambda carry: _swept(graph, state, carry),
         _BySweep(wave, queue.mark, window),
     ).wave
