@@ -283,6 +283,7 @@ def manifest() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "load": os.getloadavg(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
         "x64": bool(jax.config.jax_enable_x64),
         "peak_rss_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
     }

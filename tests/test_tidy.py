@@ -20,7 +20,7 @@ import mmsb_jax.kernels
 
 ROOT = Path(__file__).parent.parent
 MAX_FILE, MAX_FUNCTION = 400, 60
-MAX_README, MAX_FIRST_EXAMPLE = 110, 35
+MAX_README, MAX_FIRST_EXAMPLE = 109, 35
 TEXT = {".py", ".md", ".toml", ".sh", ".yml", ".yaml", ".ipynb", ""}
 
 # Put together from pieces, so that this file keeps its own rules.

@@ -74,7 +74,7 @@ def matmul(
     if traced:
         matrix = matrix.linked()
     y: Any = _selected(matrix, values, semiring) if semiring.argument else _matmul(matrix, values, semiring)
-    if traced and not semiring.argument:
+    if traced and not semiring.argument and matrix.home is None:
         y = _apart(y, jax.tree.leaves(values)[0])
     if mask is None:
         return y
@@ -94,7 +94,7 @@ def _apart(y: Any, x: Array) -> Any:
 
     A reduction that is fused with the fold before it runs on one core, and gathers in its inner loop: on the CPU the
     sum over a product of 4 million entries took 14 times the product. A branch ends a fusion; that it is always the
-    same one only we know.
+    same one only we know. Where the rows are put in their places in the end, that ends it, too.
     """
     if not x.size or not jnp.issubdtype(x.dtype, jnp.floating):
         return y
