@@ -243,6 +243,7 @@ def test_refusals():
     for call, text in {
         lambda: closure(matrix, x, sr.min_first): "min_first is no true semiring.*lacks: one is the identity",
         lambda: closure(matrix, x, sr.min_plus, frontier=-1): "frontier is -1",
+        lambda: closure(matrix, x, sr.arg_min_plus): "not which path: close with min_plus",
         lambda: closure(matrix, x, sr.min_plus, frontier=0.5): "frontier is 0.5",
         lambda: shortest_paths(matrix, 2): r"source 2 is no row of the matrix: 0 … 1",
         lambda: shortest_paths(matrix, -1): "source -1",
@@ -259,6 +260,8 @@ def test_refusals():
         with pytest.raises(InvalidArgumentError, match=text):
             call()
     for call, text in {
+        lambda: matrix @ x: r"A @ x names no semiring: mmsb.matmul\(A, x, mmsb.semiring.plus_times\)",
+        lambda: x @ matrix: "names no semiring",
         lambda: shortest_paths(None, 0): "SparseMatrix is needed",
         lambda: breadth_first_levels(None, 0): "SparseMatrix is needed",
         lambda: shortest_paths(matrix, 0.5): "sources must be a row",

@@ -1,5 +1,7 @@
 """Semirings: how they are made, what they refuse, and that every registered one keeps its laws on every dtype."""
 
+import itertools
+
 import jax
 import jax.experimental
 import jax.numpy as jnp
@@ -296,18 +298,23 @@ def test_fold_and_accumulate_agree_with_one_after_the_other(semiring: sr.Semirin
     low = 0 if np.dtype(dtype).kind in "ub" else 1
     values = jnp.asarray(rng.integers(low, 2 if dtype == np.bool_ else 4, (7, 2)).astype(dtype))
     for monoid in (semiring.add, semiring.multiply):
-        running = [values[0]]
-        for value in values[1:]:
-            running.append(monoid(running[-1], value))
+
+        @jax.jit
+        def folded(values: jax.Array, monoid: sr.Monoid = monoid) -> tuple[jax.Array, ...]:
+            along = monoid.fold(values.T, axis=1)
+            return monoid.fold(values), along, monoid.accumulate(values), monoid.fold(values[:0])
+
+        @jax.jit
+        def one_after_the_other(values: jax.Array, monoid: sr.Monoid = monoid) -> jax.Array:
+            return jnp.stack(list(itertools.accumulate(values, monoid)))
+
+        *found, of_nothing = folded(values)
+        running = one_after_the_other(values)
         tolerance = 2e-2 if dtype.itemsize == 2 else 1e-5
-        for found, expected in (
-            (monoid.fold(values), running[-1]),
-            (monoid.fold(values.T, axis=1), running[-1]),
-            (monoid.accumulate(values), jnp.stack(running)),
-        ):
-            assert found.dtype == dtype
-            np.testing.assert_allclose(np.asarray(found, np.float64), np.asarray(expected, np.float64), rtol=tolerance)
-        assert (monoid.fold(values[:0]) == monoid.identity(dtype)).all()
+        for fold, expected in zip(found, (running[-1], running[-1], running), strict=True):
+            assert fold.dtype == dtype
+            np.testing.assert_allclose(np.asarray(fold, np.float64), np.asarray(expected, np.float64), rtol=tolerance)
+        assert (np.asarray(of_nothing) == np.asarray(monoid.identity(dtype))).all()
 
 
 def test_folds_of_trees_and_of_nothing():

@@ -128,6 +128,11 @@ def check_closable(matrix: SparseMatrix, semiring: Semiring) -> None:
             f"{semiring.name} is no true semiring, so that a sum over paths isn't defined. It lacks: {laws}. Use it in "
             "matmul and k_step, or a semiring that keeps these laws here"
         )
+    if semiring.argument:
+        raise InvalidArgumentError(
+            f"{semiring.name} says which term of one product wins, not which path: close with "
+            f"{semiring.name.removeprefix('arg_')}, or ask mmsb.propagation.paths for the parents, too"
+        )
     if not semiring.idempotent:
         raise InvalidArgumentError(
             f"{semiring.name} isn't idempotent (a ⊕ a ≠ a): summing over all paths need not end. Use an idempotent "

@@ -281,6 +281,11 @@ class SparseMatrix(eqx.Module):
         """`transpose()`."""
         return self.transpose()
 
+    def __matmul__(self, other: Any) -> Any:
+        raise InvalidTypeError("A @ x names no semiring: mmsb.matmul(A, x, mmsb.semiring.plus_times), or another one")
+
+    __rmatmul__, __array_ufunc__ = __matmul__, None  # so that NumPy leaves it to us
+
     # For the other modules of this layer.
 
     @property
