@@ -65,6 +65,8 @@ def fold_up(matrix: SparseMatrix, pieces: list[Any], add: Any, zero: Any) -> Any
         found.append(_joined(folded))
     if matrix.home is None:
         return found[0]
+    # The pieces once more: writing what is found above into room behind them instead saves 5 of 52 ms with 64 features,
+    # but then the compiler takes every gather of the levels above apart, and twice as long.
     everything, home = _joined([*found, zero]), matrix.home[:, None]
     last = None if links is None else links.last
     return jax.tree.map(lambda leaf: spread(leaf, [home], last)[0][0], everything)
