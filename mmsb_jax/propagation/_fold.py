@@ -18,8 +18,9 @@ from ._rule import Term
 __all__ = ["Contents", "recompute"]
 
 # So many parents are folded by straight-line code; longer lists go round a loop. A wide window's time goes into
-# gathering, also for parents that aren't there; a narrow one's into starting the loop.
-_SLOTS, _SLOTS_WIDE, _WIDE = 16, 4, 256
+# gathering, also for parents that aren't there. And jaxlib 0.12 compiles a chain of 16 under vmap, or in a wave of the
+# demo's size, in no time that anyone waited for; one of 4 in seconds.
+_SLOTS, _WIDE = 4, 256
 
 
 class Contents(NamedTuple):
@@ -144,7 +145,7 @@ def _fold(
     message = message_of(recipe, term, lanes.own.shape[1])
     count = len(lanes.start)
     zero = jnp.broadcast_to(jnp.asarray(term.semiring.zero(message.dtype)), (count, *message.shape))
-    slots = min(recipe.max_parents, _SLOTS if count <= _WIDE else _SLOTS_WIDE)
+    slots = min(recipe.max_parents, _SLOTS)
     if slots == 0:
         return zero
 
