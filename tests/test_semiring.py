@@ -366,3 +366,29 @@ def test_pure_functions_are_pure():
     assert str(report).startswith("pure, as far as can be seen")
     with pytest.raises(InvalidTypeError, match="got a int; pass a function"):
         sr.check_purity(3)
+
+
+@pytest.mark.parametrize(("semiring", "dtype"), SUPPORTED, ids=_name)
+def test_what_is_neutral_moves_no_bit(semiring: sr.Semiring, dtype: np.dtype, rng):
+    """In sums that began with the identity: −0, infinities, NaN and what is flushed to zero included."""
+    neutral = semiring.add.neutral(dtype)
+    if semiring is sr.log_plus:
+        assert neutral is None
+        return
+    assert neutral.dtype == dtype
+    values = rng.integers(0, 256, 512 * dtype.itemsize, np.uint8)
+    values = values & 1 == 1 if dtype == np.bool_ else values.view(dtype)
+    if dtype.kind not in "iub":
+        tiny = jnp.finfo(dtype).tiny
+        special = [-0.0, 0.0, np.inf, -np.inf, np.nan, -tiny / 2, tiny / 2, tiny, -1.5 * tiny, 1.5 * tiny, -tiny]
+        values = np.concatenate([values, np.array(special, dtype)])
+    identity = jnp.full(len(values), semiring.zero(dtype))
+    one = semiring.add(identity, values)
+    for total in (one, semiring.add(one, values[::-1])):
+        again = semiring.add(total, jnp.full(len(values), neutral))
+        np.testing.assert_array_equal(np.asarray(again).view(np.uint8), np.asarray(total).view(np.uint8))
+
+
+def test_of_other_operations_nothing_is_known_to_be_neutral():
+    assert sr.Monoid("from one", jnp.add, 1).neutral(np.float32) is None
+    assert sr.Monoid("of any", lambda a, b: jnp.add(a, b), 0).neutral(np.float32) is None

@@ -17,10 +17,10 @@ from ._rule import Term
 
 __all__ = ["Contents", "recompute"]
 
-# So many parents are folded by straight-line code; longer lists go round a loop. A wide window's time goes into
-# gathering, also for parents that aren't there. And jaxlib 0.12 compiles a chain of 16 under vmap, or in a wave of the
-# demo's size, in no time that anyone waited for; one of 4 in seconds.
-_SLOTS, _WIDE = 4, 256
+# So many parents are folded by straight-line code; longer lists go round a loop. A narrow window's time goes into
+# starting the loop; a wide one's into gathering, also for parents that aren't there. And where a total is used twice,
+# jaxlib 0.12 takes a time to compile that is exponential in the chain: 16 under vmap never ended, 4 take two seconds.
+_MANY, _FEW, _WIDE = 16, 4, 256
 
 
 class Contents(NamedTuple):
@@ -145,7 +145,9 @@ def _fold(
     message = message_of(recipe, term, lanes.own.shape[1])
     count = len(lanes.start)
     zero = jnp.broadcast_to(jnp.asarray(term.semiring.zero(message.dtype)), (count, *message.shape))
-    slots = min(recipe.max_parents, _SLOTS)
+    # A derivative may go to one of two equal messages: it must find none that stands for nothing.
+    neutral = None if fixed else term.semiring.add.neutral(message.dtype)
+    slots = min(recipe.max_parents, _FEW if neutral is None or count > _WIDE else _MANY)
     if slots == 0:
         return zero
 
@@ -157,7 +159,10 @@ def _fold(
             edge = jnp.where(exists, lanes.start + done + k, 0)
             found = _messages(graph, recipe, term, contents, edge, exists, message, fixed)
             here = exists.reshape(-1, *[1] * len(message.shape))
-            total = jnp.where(here, term.semiring.add(total, found), total)
+            if neutral is None:
+                total = jnp.where(here, term.semiring.add(total, found), total)
+            else:
+                total = term.semiring.add(total, jnp.where(here, found, neutral))
         return done + slots, total
 
     first = (jnp.zeros((), jnp.int32), zero)

@@ -45,6 +45,7 @@ _SCATTERS: dict[Any, str] = {jnp.minimum: "min", jnp.maximum: "max", jnp.add: "a
 _SELECTIVE = frozenset({jnp.minimum, jnp.maximum})
 _IDEMPOTENT = frozenset({*_SELECTIVE, jnp.logical_or, jnp.logical_and, jnp.bitwise_or, jnp.bitwise_and})
 _ROUNDS = frozenset({jnp.add, jnp.multiply})
+_UNITS: dict[Any, int] = {jnp.add: 0, jnp.bitwise_xor: 0, jnp.multiply: 1}
 
 
 class Monoid(eqx.Module):
@@ -125,6 +126,22 @@ class Monoid(eqx.Module):
         if self.element is not None:
             return jax.tree.unflatten(self.element, [jnp.dtype(name).type(unit) for unit, name in self.unit])  # type: ignore[union-attr]
         return as_dtype(f"the identity of {self.name!r}", self.unit, np.dtype(dtype))
+
+    def neutral(self, dtype: DTypeLike) -> Any:
+        """A number for which `op(total, it)` is `total` bit for bit, where a total began with the identity; or None.
+
+        Not always the identity: −0 + 0 is 0, and a sum of numbers that are flushed to zero may be −0. Only known of
+        JAX's own operations.
+
+        >>> import jax.numpy as jnp, mmsb_jax.semiring as sr
+        >>> sr.min_plus.add.neutral(jnp.float32), sr.plus_times.add.neutral(jnp.float32)
+        (np.float32(inf), np.float32(-0.0))
+        >>> sr.log_plus.add.neutral(jnp.float32)
+        """
+        if self.op in _IDEMPOTENT or (self.op in _UNITS and self.unit == _UNITS[self.op]):
+            identity = self.identity(dtype)
+            return -identity if self.op is jnp.add and kind_of(dtype) == "f" else identity
+        return None
 
     def scatter(self, dtype: DTypeLike) -> str | None:
         """The method of `x.at[i]` that combines in any order to the same bits: "min", "max", "add"; or None."""
