@@ -1,7 +1,7 @@
 """`python -m benchmarks [names…] [--quick] [--json PATH] [--rounds N]`.
 
 Prints a table and writes the runs with their manifest to `benchmarks/results/<device>/<module>.json`, unless only some
-cases were asked for. The exit status is 1 when a target is missed, 2 when something can't be run or results differ.
+of its cases were asked for. The exit status is 1 when a target is missed, 2 when something can't be run or results differ.
 On Linux with `GLIBC_TUNABLES=glibc.malloc.hugetlb=1`, unless that variable is set (then as it is).
 `--quick` is a tiny version of everything, for the test suite: no targets, peers that aren't installed are named and
 left out, nothing is written unless `--json` says where.
@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows = [measure(case, quick=options.quick, rounds=rounds) for case in found]
             print("\n" + table(rows), flush=True)
             everything += rows
-            if not options.quick and not options.json and not options.names:
+            if not options.quick and not options.json and (not options.names or module in options.names):
                 _write(RESULTS / device_slug() / f"{module}.json", rows, about)
     except BenchmarkError as error:
         print(f"\n{error}", file=sys.stderr)
