@@ -3,6 +3,7 @@
 from importlib.metadata import version as _version
 
 from . import _errors, graph, page, physical, propagation, semiring, testing, utility
+from . import adaptive as layout
 from ._catalog import Page
 from ._delivery import Subscription
 from ._errors import *  # noqa: F403
@@ -44,6 +45,7 @@ __all__ = [
     "digest",
     "from_words",
     "graph",
+    "layout",
     "matmul",
     "merge",
     "open_run",

@@ -1,0 +1,35 @@
+"""Layer 5: memory that lays itself out. Public as `mmsb.layout`.
+
+What is used together (`Affinity`, `Trace`) becomes a cost of positions (`Linear`, `Log`, `Cut`, `Dirty`), which
+`optimize` descends along to a `Layout`; `relayout` moves a state's pages there. `locality` says how local accesses are.
+"""
+
+from ._affinity import Affinity
+from ._descent import Descent, DescentState
+from ._layout import Layout, relayout
+from ._locality import Locality, entropy, locality
+from ._objective import Cut, Dirty, Linear, Log, Objective, Pairs
+from ._optimize import Optimized, optimize
+from ._report import LayoutReport
+from ._trace import Trace
+
+__all__ = [
+    "Affinity",
+    "Cut",
+    "Descent",
+    "DescentState",
+    "Dirty",
+    "Layout",
+    "LayoutReport",
+    "Linear",
+    "Locality",
+    "Log",
+    "Objective",
+    "Optimized",
+    "Pairs",
+    "Trace",
+    "entropy",
+    "locality",
+    "optimize",
+    "relayout",
+]
