@@ -13,7 +13,8 @@ import mmsb_jax as mmsb
 from mmsb_jax import layout as lay
 from mmsb_jax.adaptive._baselines import BASELINES
 from mmsb_jax.adaptive._coarse import coarsen, hierarchy
-from mmsb_jax.adaptive._moves import improve
+from mmsb_jax.adaptive._moves import _moved, improve
+from mmsb_jax.adaptive._swaps import exchange
 
 
 def random_affinity(rng: np.random.Generator, pages: int, pairs: int) -> lay.Affinity:
@@ -111,11 +112,44 @@ def test_windows_come_out_in_their_best_order(rng: np.random.Generator):
         assert lay.Linear().cost(affinity, slots_of(found)) == costs.min()
 
 
+def test_a_window_minds_the_pages_outside_and_blocks_of_several(rng: np.random.Generator):
+    """Blocks of two slots, with pages to their left and right: of all orders of the blocks, none is better."""
+    everything = np.array(list(itertools.permutations(range(8))))
+    for _ in range(3):
+        affinity, order = random_affinity(rng, 21, 60), rng.permutation(21).astype(np.int32)
+        blocks = order[3:19].reshape(8, 2)[everything].reshape(len(everything), 16)
+        left, right = (np.broadcast_to(part, (len(everything), len(part))) for part in (order[:3], order[19:]))
+        slots = np.argsort(np.concatenate([left, blocks, right], axis=1), axis=1)
+        costs = (affinity.weight * np.abs(slots[:, affinity.one] - slots[:, affinity.other])).sum(1)
+        found = _moved(affinity, order, 2, 3)
+        assert lay.Linear().cost(affinity, slots_of(order if found is None else found)) == costs.min()
+
+
 def test_moves_make_nothing_worse(rng: np.random.Generator):
     affinity, order = grid(12, rng), rng.permutation(144).astype(np.int32)
     found = improve(affinity, order, rounds=2)
     assert sorted(found) == list(range(144))
     assert lay.Linear().cost(affinity, slots_of(found)) < 0.8 * lay.Linear().cost(affinity, slots_of(order))
+
+
+def test_exchanges_bring_together_what_belongs_together(rng: np.random.Generator):
+    """Cliques with a few pages exchanged come home; sizes stay whatever happens."""
+    ids = rng.permutation(80).reshape(10, 8)
+    inside = [pair for clique in ids for pair in itertools.combinations(clique, 2)]
+    cliques = lay.Affinity(*np.array(inside).T, num_pages=80)
+    part = np.empty(80, np.int64)
+    part[ids] = np.arange(10)[:, None]
+    part[ids[:, 0]] = np.roll(part[ids[:, 0]], 1)
+    found = exchange(cliques, part, 100, seed=1)
+    assert (np.bincount(found) == 8).all()
+    assert (found[cliques.one] == found[cliques.other]).all()
+    for _ in range(5):
+        affinity = random_affinity(rng, 50, 150)
+        part = np.sort(rng.integers(0, 6, 50))
+        moved = exchange(affinity, part, 20, seed=2)
+        np.testing.assert_array_equal(np.bincount(moved, minlength=6), np.bincount(part, minlength=6))
+        before, after = (affinity.weight[p[affinity.one] != p[affinity.other]].sum() for p in (part, moved))
+        assert after <= before
 
 
 @pytest.mark.parametrize("objective", ["linear", "log", "cut", "dirty"])

@@ -193,7 +193,15 @@ class Cut(Objective):
 
     def cost(self, affinity: Affinity, slot_of_page: np.ndarray) -> float:
         """See `Objective`."""
-        return _apart(affinity, slot_of_page.astype(np.int64) * self.shards // max(len(slot_of_page), 1))
+        return _apart(affinity, self.shard(slot_of_page))
+
+    def shard(self, slot_of_page: np.ndarray) -> np.ndarray:
+        """The shard in which each page lies.
+
+        >>> Cut(2).shard(np.array([2, 0, 1]))
+        array([1, 0, 0])
+        """
+        return slot_of_page.astype(np.int64) * self.shards // max(len(slot_of_page), 1)
 
     def scales(self, pages: int) -> tuple[float, float]:
         """See `Objective`."""

@@ -21,8 +21,9 @@ from ._coarse import Coarse, hierarchy
 from ._descent import Descent
 from ._layout import Layout
 from ._moves import improve
-from ._objective import Dirty, Linear, Log, Objective, Pairs, as_objective
+from ._objective import Cut, Dirty, Linear, Log, Objective, Pairs, as_objective
 from ._report import LayoutReport
+from ._swaps import exchange
 
 __all__ = ["Optimized", "optimize"]
 
@@ -33,6 +34,7 @@ _COARSEST = 20_000
 _ROUNDS, _ROUNDS_SMALL, _ROUNDS_FINE = 1000, 500, 300
 _WORK = 1.5e8
 _MOVE_ROUNDS = 3
+_EXCHANGES = 300
 
 
 class Optimized(NamedTuple):
@@ -60,9 +62,10 @@ def optimize(
     """Find a layout that keeps together what is used together.
 
     Pages move along a line all at once, down a smoothed cost (`Descent`): small graphs from many random orders, large
-    ones first as coarse graphs, then finer. Then exact moves, where the objective is linear. What is returned is the
-    best of all that was found, by the exact cost: never worse than the present layout, or than any baseline (by id,
-    hotness, reverse Cuthill-McKee, spectral, METIS where `pymetis` is installed).
+    ones first as coarse graphs, then finer. Then exact moves: for the linear cost whole windows are put in their best
+    order, for the others pages are exchanged between blocks. What is returned is the best of all that was found, by the
+    exact cost: never worse than the present layout, or than any baseline (by id, hotness, reverse Cuthill-McKee,
+    spectral, METIS where `pymetis` is installed), which the moves may begin with.
 
     **Arguments**
 
@@ -102,13 +105,12 @@ def optimize(
     if affinity.pairs:
         found["descent"] = _descended(affinity, goal, seed, strength, say)
         costs["descent"] = cost(found["descent"])
-        if isinstance(goal, Linear):
-            best = min(costs, key=lambda name: (costs[name], name != "present"))
-            say("exact moves")
-            moved = improve(affinity, found[best], _MOVE_ROUNDS if affinity.num_pages <= _COARSEST else 1)
-            if cost(moved) < costs[best]:
-                found["descent"], costs["descent"] = moved, cost(moved)
-    best = min(costs, key=lambda name: (costs[name], name != "present"))
+        say("exact moves")
+        best = _best(costs)
+        moved = _improved(affinity, goal, found[best], seed, strength)
+        if cost(moved) < costs[best]:
+            found["descent"], costs["descent"] = moved, cost(moved)
+    best = _best(costs)
     layout = now if best == "present" else Layout.in_order(found[best])
     report = LayoutReport(
         objective=goal.name,
@@ -129,6 +131,26 @@ def _checked(key: Any, effort: Any) -> tuple[int, float]:
     if isinstance(effort, bool) or not isinstance(effort, int | float) or not 0 < effort < np.inf:
         raise InvalidArgumentError(f"got effort={effort!r}; pass a number greater than 0")
     return seed, float(effort)
+
+
+def _best(costs: dict[str, float]) -> str:
+    return min(costs, key=lambda name: (costs[name], name != "present"))
+
+
+def _improved(affinity: Affinity, goal: Objective, order: np.ndarray, seed: int, effort: float) -> np.ndarray:
+    """The order after exact moves, where there are any for the objective. It may be worse."""
+    if isinstance(goal, Linear):
+        return improve(affinity, order, _MOVE_ROUNDS if affinity.num_pages <= _COARSEST else 1)
+    slots = Layout.in_order(order).slot_of_page
+    if isinstance(goal, Log | Dirty):
+        part = slots // goal.block
+    elif isinstance(goal, Cut):
+        part = goal.shard(slots)
+    else:
+        return order
+    rounds = max(1, round(effort * min(_EXCHANGES, _WORK / max(affinity.pairs, 1))))
+    part = exchange(affinity, part.astype(np.int64), rounds, seed)
+    return np.lexsort([slots, part]).astype(np.int32)
 
 
 def _block(objective: Objective, block: Any) -> int:
