@@ -1,7 +1,8 @@
 """`python -m benchmarks [names…] [--quick] [--json PATH] [--rounds N]`.
 
 Prints a table and writes the runs with their manifest to `benchmarks/results/<device>/<module>.json`, unless only some
-of its cases were asked for. The exit status is 1 when a target is missed, 2 when something can't be run or results differ.
+of a module's cases were asked for. The exit status is 1 when a target is missed, 2 when something can't be run or
+results differ.
 On Linux with `GLIBC_TUNABLES=glibc.malloc.hugetlb=1`, unless that variable is set (then as it is).
 `--quick` is a tiny version of everything, for the test suite: no targets, peers that aren't installed are named and
 left out, nothing is written unless `--json` says where.
