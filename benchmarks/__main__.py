@@ -22,7 +22,20 @@ from typing import Any
 
 from ._harness import BenchmarkError, Case, Row, Timing, device_slug, manifest, measure
 
-MODULES = ("deltas", "spmv", "paths", "waves", "graphs", "stream", "history", "memory", "checkpoint", "log", "record")
+MODULES = (
+    "deltas",
+    "spmv",
+    "paths",
+    "waves",
+    "graphs",
+    "stream",
+    "history",
+    "memory",
+    "checkpoint",
+    "log",
+    "record",
+    "layout",
+)
 RESULTS = Path(__file__).parent / "results"
 _HEADINGS = ("case", "ours", "compile", "memory", "rate", "peer", "theirs", "ratio", "target", "", "result")
 
@@ -60,6 +73,9 @@ def _lines(row: Row) -> Iterable[tuple[str, ...]]:
     beside = [_peer_cells(peer) for peer in row.peers] + [(name, "missing", "", "", "") for name in row.missing]
     if row.floor is not None:
         beside.insert(0, ("", "", "", f"≥ {_si(row.floor)}/s", _mark((row.rate or 0) >= row.floor)))
+    for figure in row.figures:
+        limit = "" if figure.at_most is None else f"≤ {figure.at_most:,.6g}"
+        beside.append((f"· {figure.name}", f"{figure.value:,.6g}", "", limit, _mark(figure.ok)))
     for nth, cells in enumerate(beside or [("",) * 5]):
         yield (*(head if nth == 0 else ("",) * 5), *cells, row.digest if nth == 0 else "")
 

@@ -7,6 +7,7 @@ ratio is the median over rounds of the peer's time over ours. Blocks until ready
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -80,8 +81,24 @@ class Peer:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """Something else than time that is measured: how good a result is. `at_most`: what it may be."""
+
+    name: str
+    value: float
+    at_most: float | None = None
+
+    @property
+    def ok(self) -> bool | None:
+        return None if self.at_most is None else self.value <= self.at_most
+
+
+@dataclass(frozen=True)
 class Case:
-    """One row of the table. `make(quick)` builds the inputs; `items` of them over our time is the rate (≥ `floor`)."""
+    """One row of the table. `make(quick)` builds the inputs; `items` of them over our time is the rate (≥ `floor`).
+
+    `figures(inputs, result)`: how good the result is. `most_rounds`: of what takes seconds, fewer runs are timed.
+    """
 
     name: str
     make: Callable[[bool], Any]
@@ -90,6 +107,8 @@ class Case:
     items: Callable[[Any], int] | None = None
     unit: str = "items"
     floor: float | None = None
+    figures: Callable[[Any, Any], list[Figure]] | None = None
+    most_rounds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +146,7 @@ class Row:
     rate: float | None = None
     unit: str = "items"
     floor: float | None = None
+    figures: list[Figure] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -137,7 +157,8 @@ class Row:
                 groups[-1].append(peer)
             else:
                 groups.append([peer])
-        return reached and all(any(peer.ok is not False for peer in group) for group in groups)
+        good = all(figure.ok is not False for figure in self.figures)
+        return reached and good and all(any(peer.ok is not False for peer in group) for group in groups)
 
 
 def compiled(function: Callable[..., Any], *args: Any, in_place: bool = False) -> Program:
@@ -225,10 +246,11 @@ def measure(case: Case, *, quick: bool, rounds: int) -> Row:
             except AssertionError as error:
                 raise BenchmarkError(f"{case.name}: {peer.name} gives another result:\n{error}") from error
     found = digest(result)
+    figures = [] if case.figures is None else case.figures(inputs, result)
     del result
     own_runs: list[float] = []
     peer_runs: list[list[float]] = [[] for _ in ready]
-    for _ in range(rounds):
+    for _ in range(min(rounds, case.most_rounds or rounds)):
         own_runs.append(_seconds(ours))
         for runs, (_, program) in zip(peer_runs, ready, strict=True):
             runs.append(_seconds(program))
@@ -246,7 +268,8 @@ def measure(case: Case, *, quick: bool, rounds: int) -> Row:
     ]
     own = _timing("ours", ours, own_runs)
     rate = None if case.items is None else case.items(inputs) / own.median
-    return Row(case.name, found, own, peers, missing, rate, case.unit, None if quick else case.floor)
+    figures = [dataclasses.replace(figure, at_most=None) for figure in figures] if quick else figures
+    return Row(case.name, found, own, peers, missing, rate, case.unit, None if quick else case.floor, figures)
 
 
 def _git(*args: str) -> str | None:

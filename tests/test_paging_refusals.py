@@ -216,7 +216,9 @@ def test_junk_in_a_description_is_refused_or_harmless(path, value):
         paging = Paging.from_description(changed(path, value))
     except mmsb.InvalidArgumentError:
         return
-    assert_same(paging.from_pages(np.zeros((4, 256), np.uint32)), paging.from_pages(np.zeros((4, 256), np.uint32)))
+    if paging.num_pages * paging.page_words < 2**20:  # pages to spare do no harm
+        pages = np.zeros((paging.num_pages, paging.page_words), np.uint32)
+        assert_same(paging.from_pages(pages), paging.from_pages(pages))
 
 
 @pytest.mark.parametrize("junk", [None, 3, "text", [], {}, {"page_words": 4}])

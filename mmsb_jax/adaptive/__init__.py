@@ -9,6 +9,7 @@ from ._descent import Descent, DescentState
 from ._layout import Layout, relayout
 from ._locality import Locality, entropy, locality
 from ._objective import Cut, Dirty, Linear, Log, Objective, Pairs
+from ._observe import Observed
 from ._optimize import Optimized, optimize
 from ._report import LayoutReport
 from ._trace import Trace
@@ -25,6 +26,7 @@ __all__ = [
     "Locality",
     "Log",
     "Objective",
+    "Observed",
     "Optimized",
     "Pairs",
     "Trace",
