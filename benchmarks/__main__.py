@@ -41,7 +41,10 @@ _HEADINGS = ("case", "ours", "compile", "memory", "rate", "peer", "theirs", "rat
 
 
 def cases(module: str, names: Sequence[str]) -> list[Case]:
-    """The cases of one module whose name, or the module's, starts with one of `names`; all, if there are none."""
+    """The cases of one module whose name, or the module's, starts with one of `names`; if there are none, all,
+    but of modules that must be named."""
+    if not names and module in IF_NAMED:
+        return []
     found: tuple[Case, ...] = importlib.import_module(f"{__package__}.{module}").CASES
     return [case for case in found if not names or module in names or case.name.startswith(tuple(names))]
 
@@ -100,7 +103,9 @@ def _write(path: Path, rows: Sequence[Row], about: dict[str, Any]) -> None:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure against the peers.")
-    parser.add_argument("names", nargs="*", help="modules or beginnings of case names; all by default")
+    parser.add_argument(
+        "names", nargs="*", help=f"modules or beginnings of case names; by default all but {IF_NAMED[0]}"
+    )
     parser.add_argument("--quick", action="store_true", help="tiny sizes, no targets; peers may be missing")
     parser.add_argument(
         "--json", type=Path, help="write everything to this file instead of benchmarks/results/<device>/"

@@ -14,7 +14,7 @@ from benchmarks import _harness, spmv
 from benchmarks.__main__ import MODULES, cases, main, table
 from benchmarks._harness import BenchmarkError, Case, Peer, Program, compiled, digest, measure
 
-EVERY_CASE = [case for module in MODULES for case in cases(module, [])]
+EVERY_CASE = [case for module in MODULES for case in cases(module, [module])]
 
 
 def _equal(ours: Any, theirs: Any) -> None:
