@@ -99,6 +99,17 @@ def test_exact_costs_of_a_layout_that_can_be_counted():
     assert (lay.Linear() + 0.5 * lay.Log(2)).cost(affinity, slots) == 14.5
 
 
+def test_batches_times_blocks_may_exceed_32_bits():
+    trace = lay.Trace([[page] for page in (0, 1)] * 40_000, num_pages=70_000)
+    slots = np.arange(70_000)[::-1]
+    assert lay.Dirty(1, trace).cost(lay.Affinity([], [], num_pages=70_000), slots) == 1
+
+
+def test_pages_that_nobody_hit_count_alike():
+    nobody = lay.Affinity([0], [1], num_pages=4, hits=np.zeros(4))
+    assert lay.Dirty(1).cost(nobody, np.arange(4)) == 1.5
+
+
 # Finding one.
 
 

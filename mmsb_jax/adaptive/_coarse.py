@@ -35,11 +35,8 @@ def coarsen(affinity: Affinity, size: Float64[np.ndarray, " pages"], seed: int =
     one, other = affinity.one.astype(np.int64), affinity.other.astype(np.int64)
     score = affinity.weight / (size[one] * size[other]) * (1 + 0.1 * rng.random(len(one)))
     ascending = np.argsort(score, kind="stable")
-    giver = np.concatenate([one[ascending], other[ascending]])
-    taker = np.concatenate([other[ascending], one[ascending]])
-    rank = np.concatenate([np.arange(len(one))] * 2)
-    order = np.argsort(rank, kind="stable")
-    giver, taker = giver[order], taker[order]
+    ends = np.stack([one[ascending], other[ascending]], axis=1)
+    giver, taker = ends.ravel(), ends[:, ::-1].ravel()
     partner = np.full(count, -1, np.int64)
     for _ in range(_ROUNDS):
         free = (partner[giver] < 0) & (partner[taker] < 0)

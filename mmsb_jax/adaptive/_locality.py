@@ -104,7 +104,7 @@ def locality(trace: Trace | Any, *, layout: Layout | Any | None = None, block: i
         blocks=len(np.unique(touched)),
         block=size,
         distances=stack_distances(touched),
-        blocks_per_batch=_distinct(trace, touched) / max(len(trace), 1),
+        blocks_per_batch=trace.distinct(touched) / max(len(trace), 1),
         entropy=float(entropy(trace.hits())),
         _gaps=_gaps(touched),
     )
@@ -128,10 +128,6 @@ def entropy(counts: Float[Array, " n"] | ArrayLike) -> Any:
     inside = jnp.where(part > 0, part, 1)  # the branch not taken must have a derivative, too
     found: jax.Array = -jnp.sum(jnp.where(part > 0, part * jnp.log2(inside), 0))
     return found
-
-
-def _distinct(trace: Trace, touched: np.ndarray) -> int:
-    return len(np.unique(trace.batch.astype(np.int64) * (int(touched.max(initial=0)) + 1) + touched))
 
 
 def _gaps(touched: np.ndarray) -> np.ndarray:

@@ -7,7 +7,6 @@ units of slots; `scale`, in slots too, is how far the cost is smoothed, and fall
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -15,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32
-from numpy.typing import ArrayLike
 
 from .._errors import InvalidArgumentError, InvalidTypeError
 from .._require import whole_number
@@ -137,7 +135,7 @@ class Linear(Objective):
 
     def scales(self, pages: int) -> tuple[float, float]:
         """See `Objective`."""
-        return max(pages / 30, 1.0), 1.0
+        return _down_to(1.0, pages)
 
 
 class Log(Objective):
@@ -159,7 +157,7 @@ class Log(Objective):
 
     def between(self, x: Array, other: Array, scale: Array) -> Array:
         """See `Objective`."""
-        return 0.5 * jnp.log1p(((x - other) / scale) ** 2)
+        return _near(x, other, scale)
 
     def cost(self, affinity: Affinity, slot_of_page: np.ndarray) -> float:
         """See `Objective`."""
@@ -167,8 +165,7 @@ class Log(Objective):
 
     def scales(self, pages: int) -> tuple[float, float]:
         """See `Objective`."""
-        last = max(self.block / 4, 1.0)
-        return max(pages / 30, last), last
+        return _down_to(self.block / 4, pages)
 
 
 class Cut(Objective):
@@ -189,7 +186,7 @@ class Cut(Objective):
 
     def between(self, x: Array, other: Array, scale: Array) -> Array:
         """See `Objective`."""
-        return 0.5 * jnp.log1p(((x - other) / scale) ** 2)
+        return _near(x, other, scale)
 
     def cost(self, affinity: Affinity, slot_of_page: np.ndarray) -> float:
         """See `Objective`."""
@@ -205,8 +202,7 @@ class Cut(Objective):
 
     def scales(self, pages: int) -> tuple[float, float]:
         """See `Objective`."""
-        last = max(pages / self.shards / 4, 1.0)
-        return max(pages / 30, last), last
+        return _down_to(pages / self.shards / 4, pages)
 
 
 class Dirty(Objective):
@@ -236,18 +232,18 @@ class Dirty(Objective):
         """See `Objective`."""
         block = slot_of_page.astype(np.int64) // self.block
         if self.trace is not None:
-            return _distinct(self.trace.batch, block[self.trace.page]) / max(len(self.trace), 1)
+            return self.trace.distinct(block[self.trace.page]) / max(len(self.trace), 1)
         pages = np.arange(affinity.num_pages)
         page = np.concatenate([pages, affinity.one, affinity.other])
         near = np.concatenate([pages, affinity.other, affinity.one])
         found = np.unique(page * (int(block.max(initial=0)) + 1) + block[near])
         blocks = np.bincount(found // (int(block.max(initial=0)) + 1), minlength=affinity.num_pages)
-        return float(np.average(blocks, weights=affinity.hits)) if affinity.num_pages else 0.0
+        used = affinity.hits if affinity.hits is not None and affinity.hits.any() else None
+        return float(np.average(blocks, weights=used)) if affinity.num_pages else 0.0
 
     def scales(self, pages: int) -> tuple[float, float]:
         """See `Objective`."""
-        last = max(self.block / 4, 1.0)
-        return max(pages / 30, last), last
+        return _down_to(self.block / 4, pages)
 
 
 class _Sum(Objective):
@@ -276,16 +272,19 @@ def _apart(affinity: Affinity, part: np.ndarray) -> float:
     return float(affinity.weight[part[affinity.one] != part[affinity.other]].sum(dtype=np.float64))
 
 
-def _distinct(batch: np.ndarray, block: np.ndarray) -> int:
-    return len(np.unique(batch * (int(block.max(initial=0)) + 1) + block))
+def _near(x: Array, other: Array, scale: Array) -> Array:
+    return 0.5 * jnp.log1p(((x - other) / scale) ** 2)
+
+
+def _down_to(last: float, pages: int) -> tuple[float, float]:
+    return max(pages / 30, last, 1.0), max(last, 1.0)
 
 
 def as_objective(wanted: Objective | str | Any, block: Any, shards: Any) -> Objective:
     """An objective, or the one of a name. Raises `InvalidTypeError`, `InvalidArgumentError`."""
     if isinstance(wanted, Objective):
         return wanted
-    sizes: Sequence[ArrayLike | Any] = (block, shards)
-    slots, parts = (whole_number(size) for size in sizes)
+    slots, parts = whole_number(block), whole_number(shards)
     if slots is None or slots < 1 or parts is None or parts < 1:
         raise InvalidArgumentError(f"got block={block!r}, shards={shards!r}; pass whole numbers from 1 on")
     named: dict[str, Objective] = {"linear": Linear(), "log": Log(slots), "cut": Cut(parts), "dirty": Dirty(slots)}

@@ -60,6 +60,14 @@ class Trace:
         """How often each page was used."""
         return np.bincount(self.page, minlength=self.num_pages).astype(np.float64)
 
+    def distinct(self, touched: np.ndarray) -> int:
+        """How many things the batches touch, counted batch by batch, from what each access touches: int[accesses].
+
+        >>> Trace([[0, 1], [1, 2]], num_pages=3).distinct(np.array([5, 5, 5, 6]))
+        3
+        """
+        return len(np.unique(self.batch.astype(np.int64) * (int(touched.max(initial=0)) + 1) + touched))
+
     def pairs(self, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Pairs of one batch, and weights: 1 for two pages that are used together, however large the batch.
 
