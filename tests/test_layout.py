@@ -100,9 +100,10 @@ def test_exact_costs_of_a_layout_that_can_be_counted():
 
 
 def test_batches_times_blocks_may_exceed_32_bits():
-    trace = lay.Trace([[page] for page in (0, 1)] * 40_000, num_pages=70_000)
-    slots = np.arange(70_000)[::-1]
-    assert lay.Dirty(1, trace).cost(lay.Affinity([], [], num_pages=70_000), slots) == 1
+    """In 32 bits, batch 65,536 + b of so many blocks would be taken for batch b."""
+    pages = 1 << 16
+    trace = lay.Trace([[pages - 1], *[[0]] * 70_000], num_pages=pages)
+    assert lay.Dirty(1, trace).cost(lay.Affinity([], [], num_pages=pages), np.arange(pages)) == 1
 
 
 def test_pages_that_nobody_hit_count_alike():
