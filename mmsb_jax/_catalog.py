@@ -13,7 +13,7 @@ from ._errors import InvalidArgumentError, InvalidTypeError, PageNotFoundError
 from ._require import whole_number
 from ._residency import LOCATIONS
 from .graph import EdgeKind, ShadowPageGraph
-from .page import EdgeRecords, PageRecord
+from .page import EdgeRecords, LayoutRecord, PageRecord
 from .physical import PINNED, Allocator
 from .propagation import Rule
 
@@ -73,6 +73,9 @@ class Catalog:
         self.pages: dict[int, Page] = {}
         self.names: dict[str, Page] = {}
         self.edges = joined([])
+        self.slot_of_page = np.arange(capacity, dtype=np.int32)
+        self.moves: list[LayoutRecord] = []
+        """The changes of the layout that haven't been taken back, the oldest first."""
         self._owner = np.full(capacity, -1, np.int32)  # the first id of the page that an id belongs to
         self._graph: ShadowPageGraph | None = None
 
@@ -85,6 +88,20 @@ class Catalog:
                 edges.parent, edges.child, weight=edges.weight, kind=edges.kind, num_pages=pages
             )
         return self._graph
+
+    def arrange(self, moved: LayoutRecord) -> None:
+        """Enter rows that moved. What undoes the last change takes that away."""
+        self.slot_of_page = moved.of(self.slot_of_page)
+        last = self.moves[-1].inverse() if self.moves else None
+        if last and np.array_equal(last.before, moved.before) and np.array_equal(last.after, moved.after):
+            self.moves.pop()
+        else:
+            self.moves.append(moved)
+
+    @property
+    def table(self) -> np.ndarray | None:
+        """The slot of each fixed-size page; None: that of its id."""
+        return None if np.array_equal(self.slot_of_page, np.arange(len(self.slot_of_page))) else self.slot_of_page
 
     def records(self) -> tuple[PageRecord, ...]:
         """All live pages as the log would tell of them, in the order in which they were created."""

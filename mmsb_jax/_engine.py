@@ -19,7 +19,7 @@ from ._device import on_device
 from ._residency import Residency
 from .page import DeltaBatch, PageChanges, digest, pack_mask, settle, unpack_mask
 from .page._digest import digest_rows
-from .physical import State
+from .physical import State, rearrange
 from .propagation import RuleGraph, Ticked, WaveReport, pages_needed, propagate, tick
 
 __all__ = ["Engine", "Step"]
@@ -67,6 +67,11 @@ class Engine:
     def lost(self) -> bool:
         """Whether there is no present state: a step used it up and was never adopted."""
         return bool(self._state.pages.is_deleted())
+
+    @property
+    def present(self) -> State:
+        """The present state, to look at and not to keep: the next step overwrites it."""
+        return self._state
 
     def snapshot(self, *, on_host: bool = False) -> State:
         """The present state, whole, to keep: it won't be overwritten in place.
@@ -182,6 +187,14 @@ class Engine:
         """Adopt a step that changed nothing, and let no time pass."""
         self.adopt(step._replace(state=eqx.tree_at(lambda s: s.tick, step.state, jnp.asarray(now, jnp.uint32))))
 
+    def rearranged(self, slot_of_page: np.ndarray) -> State:
+        """The present state with its pages in other slots; it stays as it is until `adopt_layout`."""
+        return _rearrange(self._state, slot_of_page)
+
+    def adopt_layout(self, state: State) -> None:
+        """Make what `rearranged` returned the present."""
+        self._state, self._lent = state, False
+
     def changes(self, step: Step, source: int, before: Callable[[], np.ndarray]) -> PageChanges:
         """What a step changed, as rows for the log: exactly the words that differ, each under its source.
 
@@ -287,6 +300,7 @@ def _digest_in_parts(pages: np.ndarray) -> UInt32[Array, "2"]:
     return functools.reduce(operator.add, parts)
 
 
+_rearrange = jax.jit(rearrange)
 _read = jax.jit(lambda state, ids: state.rows(ids))
 _tick = jax.jit(tick, static_argnames="capacity", donate_argnames="state")
 _wave = jax.jit(_wave_step, static_argnames="capacity", donate_argnames="state")

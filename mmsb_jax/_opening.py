@@ -15,6 +15,7 @@ from .graph import EdgeKind
 from .page import (
     CatalogEvent,
     EdgeRecords,
+    LayoutRecord,
     MemoryStorage,
     PageRecord,
     Storage,
@@ -152,6 +153,9 @@ class _Story:
         """Enter a frame: pages at once, edges when `enter_edges` is called."""
         if isinstance(event.records, EdgeRecords):
             self._take_edges(event.records, event.sequence)
+            return
+        if isinstance(event.records, LayoutRecord):
+            self.catalog.arrange(event.records)
             return
         lost = np.zeros(0, np.int32)
         for record in event.records:

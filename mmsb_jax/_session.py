@@ -1,7 +1,9 @@
 """How a bus commits: compute, append to the log, adopt; and what becomes of it when that fails half-way."""
 
 import contextlib
+import dataclasses
 import functools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -87,14 +89,20 @@ class Session:
             return WaveReport.nothing()
         now, source = self.tick, self.source_id("propagation")
         with self._guarded():
+            start = time.perf_counter()
             step = self._engine.wave(plan, dirty, source)
-            if int(step.report.changed):
+            changed, seconds = int(step.report.changed), time.perf_counter() - start
+            if changed:
                 self._commit(step, source, intent, waved=True, refreshed=stale)
             else:
                 self._engine.adopt_unchanged(step, now)
                 self._watch.effects.stale[stale] = False
         self._counters.waved(step.report)
+        self._after_wave(step.report, seconds)
         return step.report
+
+    def _after_wave(self, report: WaveReport, seconds: float) -> None:
+        """A wave is committed, and took so long."""
 
     def _stale_above(self, ids: np.ndarray) -> np.ndarray:
         """The stale pages that these need, themselves among them; only a rule makes a page fresh."""
@@ -122,7 +130,9 @@ class Session:
         return self._plan
 
     def _laid_out(self, rules: Sequence[Rule]) -> RuleGraph:
-        return RuleGraph.of(self._catalog.graph, rules).rounded()  # or each change of the graph would compile anew
+        table = None if self._engine.residency is not None else self._catalog.slot_of_page
+        plan = RuleGraph.of(self._catalog.graph, rules, slot_of_page=table)
+        return plan.rounded()  # or each change of the graph would compile anew
 
     def _commit(
         self,
@@ -175,7 +185,7 @@ class Session:
         return self._checkpointer
 
     def _snapshot(self) -> Snapshot:
-        return snapshot_of(
+        found = snapshot_of(
             self._engine.snapshot(on_host=True),
             self._log.sequence,
             digest=self._engine.lanes(),
@@ -183,6 +193,7 @@ class Session:
             records=self._catalog.records(),
             edges=self._catalog.edges,
         )
+        return dataclasses.replace(found, slot_of_page=self._catalog.table)  # of a bus with pages elsewhere, too
 
     def _close(self) -> None:
         """Wait for a checkpoint that is being written, and close the log, whatever becomes of that."""

@@ -1,5 +1,6 @@
 """How contents change: one page, a batch, several pages together, and the waves that follow."""
 
+import time
 from typing import Any, Literal
 
 import numpy as np
@@ -116,9 +117,13 @@ class Writing(Reactions):
         self._sync_what_fits()
         source = self.source_id("propagation")
         with self._guarded():
-            step = self._engine.tick(self._rule_graph(), deltas, source)
+            plan, start = self._rule_graph(), time.perf_counter()
+            step = self._engine.tick(plan, deltas, source)
+            seconds = time.perf_counter() - start  # `tick` waits for what it learns
             self._commit(step, source, intent, waved=True)
         self._counters.waved(step.report)
+        if plan is not None:
+            self._after_wave(step.report, seconds)
         return step.report
 
     def transaction(

@@ -12,12 +12,26 @@ from typing import Any
 import numpy as np
 
 from ._arguments import as_view_dtype, as_whole_number
-from ._catalog import Page, check_weights
+from ._arranging import Arranger, Arranging
+from ._catalog import Catalog, Page, check_weights
+from ._engine import Engine
 from ._opening import open_session
 from ._session import operation
-from ._writing import Writing
+from .adaptive import Policy
+from .adaptive._policy import as_policy
 from .graph import EdgeKind, ShadowPageGraph
-from .page import Compacted, EdgeRecords, Frame, Run, SyncMode, compact, open_run, read_frames, replay
+from .page import (
+    Compacted,
+    EdgeRecords,
+    Frame,
+    Run,
+    SyncMode,
+    TransactionLog,
+    compact,
+    open_run,
+    read_frames,
+    replay,
+)
 from .physical import State
 from .propagation import Rule
 from .utility import BusStats
@@ -32,6 +46,7 @@ def start(
     capacity: int | Any | None = None,
     device_pages: int | Any | None = None,
     sync: SyncMode | Any = "group",
+    layout: Policy | str | Any = "off",
 ) -> "Bus":
     """Start a bus: a new run, or an existing one, which goes on where its log ends.
 
@@ -44,6 +59,8 @@ def start(
       session, not of the run. With less, let pages live in host memory (`create_page(location="unified")`).
     - `sync`: when commits are safe from a power failure: `"commit"`: each at once; `"group"`: with the first commit
       after 50 ms or 8 MiB; `"none"`: when the bus stops. The death of the process loses no commit in any mode.
+    - `layout`: whether the bus looks for a layout of its pages that makes waves faster: `"off"`; `"advise"`: it says
+      what it would do in `layout_decisions`; `"auto"`: it does it, when that pays back. Or an `mmsb.layout.Policy`.
 
     **Returns:** a `Bus`, also a context manager.
 
@@ -62,10 +79,11 @@ def start(
 
     ```
     """
-    return Bus(*open_session(path, page_bytes, capacity, device_pages, sync))
+    policy = as_policy(layout)
+    return Bus(*open_session(path, page_bytes, capacity, device_pages, sync), policy)
 
 
-class Bus(Writing):
+class Bus(Arranging):
     """A live state with its log, its graph and its rules. Made by `start`; not thread-safe.
 
     The functional core does the work; the bus adds names, time and durability.
@@ -74,6 +92,10 @@ class Bus(Writing):
     >>> mmsb.start()
     Bus(0 pages, 0 dependencies, tick 0)
     """
+
+    def __init__(self, log: TransactionLog, engine: Engine, catalog: Catalog, policy: Policy) -> None:
+        super().__init__(log, engine, catalog)
+        self._arranger = Arranger(policy)
 
     # Looking at it.
 
@@ -206,10 +228,12 @@ class Bus(Writing):
         self._plan = plan
         self._watch.ruled[rule.pages] = True
         self._pending.update(rule.pages.tolist())
+        self._arranger.rewired()
 
     def _rewired(self, edges: EdgeRecords) -> None:
         self._pending.update(edges.child[edges.kind == EdgeKind.DATA].tolist())
         self._watch.rewired(edges)
+        self._arranger.rewired()
 
     # Its run.
 

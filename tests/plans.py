@@ -150,7 +150,7 @@ def of_one_shape(plan):
 class Case:
     """A random acyclic graph with random rules, and its model."""
 
-    def __init__(self, seed: int, *, lanes: int = 2, sweep_above: int = 6) -> None:
+    def __init__(self, seed: int, *, lanes: int = 2, sweep_above: int = 6, slot_of_page=None) -> None:
         rng = np.random.default_rng(seed)
         order = rng.permutation(PAGES)
         ends = np.sort(rng.integers(0, PAGES, (rng.integers(0, EDGES), 2)), axis=1)
@@ -164,7 +164,8 @@ class Case:
         graph = ShadowPageGraph.from_edges(self.parent, self.child, weight=self.weight, num_pages=PAGES)
         self.order = graph.topological_order()
         rules = rules_for([np.flatnonzero(self.rule == number) for number in range(len(MODELS))])
-        self.exact = RuleGraph.of(graph, rules, lanes=lanes, width=WIDTH, sweep_above=sweep_above)
+        how = {"lanes": lanes, "width": WIDTH, "sweep_above": sweep_above, "slot_of_page": slot_of_page}
+        self.exact = RuleGraph.of(graph, rules, **how)
         self.plan = of_one_shape(self.exact)
 
     def recompute(self, pages: np.ndarray, page: int) -> None:

@@ -14,6 +14,7 @@ from mmsb_jax import CorruptLogError
 from mmsb_jax.page import (
     EdgeRecords,
     FrameKind,
+    LayoutRecord,
     MemoryStorage,
     PageChanges,
     PageRecord,
@@ -41,10 +42,11 @@ def small_run():
         log.append_changes(2, PageChanges(pages, pages * 0, np.array([[0b11], [0b10]], U32), np.array([1, 2, 3], U32)))
         log.append_changes(3, PageChanges(pages, pages * 0, None, np.array([[1, 2], [3, 4]], U32)))
         log.name_id("last")
+        log.append_layout(3, LayoutRecord(np.array([0, 2], I32), np.array([2, 0], I32)))
     return storage
 
 
-HEADER, PAGES, EDGES, MASKED_ROWS, DENSE_ROWS, NAMES = range(6)
+HEADER, PAGES, EDGES, MASKED_ROWS, DENSE_ROWS, NAMES, LAYOUT = range(7)
 
 
 def forged(storage, index, body=None, **fields):
@@ -60,8 +62,8 @@ def forged(storage, index, body=None, **fields):
 
 
 def decoded(frame):
-    decoders = {"HEADER": "environment", "NAMES": "new_names", "CHANGES": "changes", "PAGES": "pages", "EDGES": "edges"}
-    return getattr(frame, decoders[frame.kind.name])()
+    decoders = {"HEADER": "environment", "NAMES": "new_names"}
+    return getattr(frame, decoders.get(frame.kind.name, frame.kind.name.lower()))()
 
 
 def read_all(storage):
@@ -168,11 +170,13 @@ def test_page_records_that_make_no_sense_are_refused(match):
     refuse(forged(small_run(), PAGES, batch(FrameKind.PAGES, [[value] for value in row.values()]).serialize()), match)
 
 
-def test_edges_and_names_that_make_no_sense_are_refused():
+def test_edges_layouts_and_names_that_make_no_sense_are_refused():
     edge = batch(FrameKind.EDGES, [[3], [0], [1], [0], [None]]).serialize()
     refuse(forged(small_run(), EDGES, edge), "neither 1")
     edge = batch(FrameKind.EDGES, [[1], [0], [3], [0], [None]]).serialize()
     refuse(forged(small_run(), EDGES, edge), "outside")
+    for columns, reason in (([[0, 1], [1, 3]], "outside"), ([[1, 0], [0, 1]], "ascend"), ([[0, 1], [0, 0]], "order")):
+        refuse(forged(small_run(), LAYOUT, batch(FrameKind.LAYOUT, columns).serialize(), rows=2), reason)
     for number, name in ((5, "gap"), (0, "other"), (-1, "x")):
         body = batch(FrameKind.NAMES, [[number], [name]]).serialize()
         refuse(forged(small_run(), NAMES, body), "doesn't continue the table")
@@ -224,7 +228,7 @@ def test_a_compressed_batch_is_refused_before_it_is_unpacked():
         refuse(forged(small_run(), DENSE_ROWS, body, rows=1), "is compressed")
 
 
-@pytest.mark.parametrize("frame", [HEADER, PAGES, EDGES, MASKED_ROWS, DENSE_ROWS, NAMES])
+@pytest.mark.parametrize("frame", [HEADER, PAGES, EDGES, MASKED_ROWS, DENSE_ROWS, NAMES, LAYOUT])
 def test_no_byte_of_a_body_can_crash_the_reader(frame):
     """Every byte of the Arrow message set to four values: an error, or other data, but in bounded memory."""
     whole = next(read_frames(small_run(), start=frame))

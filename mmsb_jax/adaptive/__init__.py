@@ -1,9 +1,11 @@
 """Layer 5: memory that lays itself out. Public as `mmsb.layout`.
 
 What is used together (`Affinity`, `Trace`) becomes a cost of positions (`Linear`, `Log`, `Cut`, `Dirty`), which
-`optimize` descends along to a `Layout`; `relayout` moves a state's pages there. `locality` says how local accesses are.
+`optimize` descends along to a `Layout`; `relayout` moves a state's pages there; `advise` measures whether waves would
+gain by it. `locality` says how local accesses are.
 """
 
+from ._advise import advise
 from ._affinity import Affinity
 from ._descent import Descent, DescentState
 from ._layout import Layout, relayout
@@ -11,12 +13,14 @@ from ._locality import Locality, entropy, locality
 from ._objective import Cut, Dirty, Linear, Log, Objective, Pairs
 from ._observe import Observed
 from ._optimize import Optimized, optimize
+from ._policy import Decision, Payback, Policy
 from ._report import LayoutReport
 from ._trace import Trace
 
 __all__ = [
     "Affinity",
     "Cut",
+    "Decision",
     "Descent",
     "DescentState",
     "Dirty",
@@ -29,7 +33,10 @@ __all__ = [
     "Observed",
     "Optimized",
     "Pairs",
+    "Payback",
+    "Policy",
     "Trace",
+    "advise",
     "entropy",
     "locality",
     "optimize",

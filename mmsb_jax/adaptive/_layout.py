@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int32
 from numpy.typing import ArrayLike
@@ -13,7 +12,7 @@ from numpy.typing import ArrayLike
 from .._device import on_device
 from .._errors import InvalidArgumentError, InvalidTypeError
 from .._require import require_instance
-from ..physical import State
+from ..physical import State, rearrange
 
 __all__ = ["Layout", "relayout"]
 
@@ -119,11 +118,8 @@ def relayout(state: State | Any, layout: Layout | Any) -> State:
     state.require_whole("relayout")
     if len(layout) != state.num_pages:
         raise InvalidArgumentError(f"got a layout of {len(layout)} pages for a state of {state.num_pages}")
-    return _moved(state, on_device(layout.slot_of_page), on_device(layout.page_of_slot))
+    moved: State = _moved(state, on_device(layout.slot_of_page))
+    return moved
 
 
-@jax.jit
-def _moved(state: State, slot_of_page: jax.Array, page_of_slot: jax.Array) -> State:
-    source = state.slot_of_page.at[page_of_slot].get(mode="promise_in_bounds", unique_indices=True)
-    rows = state.pages.at[source].get(mode="promise_in_bounds", unique_indices=True)
-    return State(rows, jnp.copy(slot_of_page), state.epoch, state.tick)
+_moved = jax.jit(rearrange)

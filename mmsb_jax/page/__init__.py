@@ -30,6 +30,7 @@ from .history._verify import Verified, verify
 from .log._about import About
 from .log._changes import PageChanges
 from .log._frame import FrameKind
+from .log._layout_record import LayoutRecord
 from .log._log import TransactionLog
 from .log._memory_storage import MemoryStorage
 from .log._records import EdgeRecords, PageRecord, schema_of
@@ -59,6 +60,7 @@ __all__ = [
     "EdgeRecords",
     "Frame",
     "FrameKind",
+    "LayoutRecord",
     "Loaded",
     "LogStats",
     "MemoryStorage",

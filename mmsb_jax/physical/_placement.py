@@ -163,6 +163,8 @@ def make_whole(state: State, page: Int32[Array, " n"], rows: UInt32[Array, "n wo
 def rearrange(state: State, slot_of_page: Int32[Array, " pages"] | Int32[np.ndarray, " pages"]) -> State:
     """The same pages in other slots: what layout optimisation does. Contents by id, epochs and digest stay.
 
+    One gather of all rows. In a jitted function with the state donated, the old ones are given back.
+
     **Arguments:**
 
     - `slot_of_page`: where each page's row shall lie; a permutation. Outside `jit` this is checked.
@@ -184,7 +186,9 @@ def rearrange(state: State, slot_of_page: Int32[Array, " pages"] | Int32[np.ndar
         found = np.asarray(slot_of_page)
         if not np.array_equal(np.sort(found), np.arange(state.num_pages)):
             raise InvalidArgumentError(f"got slots that are no permutation of 0 to {state.num_pages - 1}")
-    table = jnp.asarray(slot_of_page)
-    ordered = state.view()
-    pages = jnp.zeros_like(ordered).at[table].set(ordered, mode="promise_in_bounds", unique_indices=True)
+    table = jnp.array(slot_of_page, jnp.int32)
+    every = jnp.arange(state.num_pages, dtype=jnp.int32)
+    page = jnp.zeros_like(table).at[table].set(every, mode="promise_in_bounds", unique_indices=True)
+    source = state.slot_of_page.at[page].get(mode="promise_in_bounds", unique_indices=True)
+    pages = state.pages.at[source].get(mode="promise_in_bounds", unique_indices=True)
     return eqx.tree_at(lambda s: (s.pages, s.slot_of_page), state, (pages, table))

@@ -15,7 +15,7 @@ from ._plan import RuleGraph
 from ._recipe import Recipe, message_of
 from ._rule import Term
 
-__all__ = ["Contents", "recompute"]
+__all__ = ["Contents", "Where", "recompute"]
 
 # So many parents are folded by straight-line code; longer lists go round a loop. A narrow window's time goes into
 # starting the loop; a wide one's into gathering, also for parents that aren't there. And where a total is used twice,
@@ -23,19 +23,50 @@ __all__ = ["Contents", "recompute"]
 _MANY, _FEW, _WIDE = 16, 4, 256
 
 
+class Where(NamedTuple):
+    """The row of each page, by its number in a graph."""
+
+    page: Int32[Array, " pages"] | None
+    """The id of each number; None: the same."""
+    table: Int32[Array, " pages"] | None
+    """The row of each id; None: the same."""
+    numbered: Bool[Array, ""] | None
+    """Whether a page's number is its row, so that neither is needed; None: not known."""
+
+    @classmethod
+    def of(cls, graph: RuleGraph, table: Int32[Array, " pages"]) -> "Where":
+        """With a state's page table."""
+        if graph.number is None:
+            return cls(None, table, None)
+        return cls(graph.page, table, jnp.array_equal(table, graph.number))
+
+    def slot(self, number: Int32[Array, "..."]) -> Int32[Array, "..."]:
+        """The rows of some numbers."""
+        # Not a branch: XLA would copy whole tables in each round of a loop. Reading element 0 again and again is free.
+        found = number if self.numbered is None else jnp.where(self.numbered, 0, number)
+        if self.page is not None:
+            found = take_rows(self.page, found)
+        if self.table is not None:
+            if self.numbered is not None:
+                found = jnp.where(self.numbered, 0, found)
+            found = take_rows(self.table, found)
+        return found if self.numbered is None else jnp.where(self.numbered, number, found)
+
+
 class Contents(NamedTuple):
-    """Where pages are read: rows of a 4-byte dtype, and the row of a page; None: its id."""
+    """Where pages are read."""
 
     rows: Shaped[Array, "slots words"]
-    slot_of_page: Int32[Array, " pages"] | None
+    """Of a 4-byte dtype."""
+    where: "Where"
 
     def read(self, page: Int32[Array, "..."]) -> Shaped[Array, "... words"]:
         """The rows of some pages."""
         return take_rows(self.rows, self.slot(page))
 
     def slot(self, page: Int32[Array, "..."]) -> Int32[Array, "..."]:
-        """Where they lie."""
-        return page if self.slot_of_page is None else take_rows(self.slot_of_page, page)
+        """The rows in which they lie."""
+        return self.where.slot(page)
 
 
 class _Lanes(NamedTuple):
@@ -56,7 +87,7 @@ def recompute(
     *,
     fixed: bool = False,
 ) -> Shaped[Array, "lanes words"]:
-    """New words of some pages that share a rule. Lanes that aren't valid come out as anything.
+    """New words of some pages, by their numbers, that share a rule. Lanes that aren't valid come out as anything.
 
     `fixed`: loops of a length known to the compiler, which reverse-mode differentiation needs, and nothing but zeros
     in lanes that don't count, so that no derivative of theirs is infinite.

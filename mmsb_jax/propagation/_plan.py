@@ -7,6 +7,9 @@ Pages with a rule are grouped into *stages*, by level and rule. A wave takes the
 
              stage 0                         stage 1
              |-- window 0 --|-- window 1 -- |-- window 2 --| …      sweep_page, window_start
+
+All arrays number pages by id, or, when laid out for a page table, by the slots that this gives them: then what is near
+in memory is near in every array, and a wave that goes through them in order goes through memory in order.
 """
 
 import dataclasses
@@ -15,12 +18,13 @@ from typing import Any
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, Float32, Int32
+from jaxtyping import Array, ArrayLike, Float32, Int32
 
 from .._device import on_device
 from .._errors import InvalidArgumentError, InvalidTypeError
 from .._require import require_instance, whole_number
 from ..graph import EdgeKind, ShadowPageGraph
+from ..kernels import take_rows
 from ..physical import page_words_of
 from ._recipe import Recipe, check_recipe
 from ._rule import Rule
@@ -50,6 +54,12 @@ class RuleGraph(eqx.Module):
     ```
     """
 
+    # How pages are numbered here; None: by id.
+    page: Int32[Array, " pages"] | None
+    """The id of each number."""
+    number: Int32[Array, " pages"] | None
+    """The number of each id: the page table that the graph was laid out for."""
+
     # Edges that lead to a page with a rule.
     in_start: Int32[Array, " pages_and_one"]
     """Where the incoming edges of a page begin in `in_parent` (edges by child, then parent)."""
@@ -71,6 +81,8 @@ class RuleGraph(eqx.Module):
     # The sweep.
     sweep_page: Int32[Array, " ruled_and_width"]
     """Pages by stage, within a stage by falling number of parents; padded for the last window."""
+    sweep_id: Int32[Array, " ruled_and_width"] | None
+    """The same by id; None: as they are."""
     window_start: Int32[Array, " windows_and_one"]
     """Where a window begins in `sweep_page`; it ends where the next one begins."""
     window_stage: Int32[Array, " windows"]
@@ -101,6 +113,7 @@ class RuleGraph(eqx.Module):
         width: int | Any | None = None,
         sweep_above: int | Any | None = None,
         page_bytes: int | Any | None = None,
+        slot_of_page: ArrayLike | Any | None = None,
     ) -> "RuleGraph":
         """Lay out a graph and its rules.
 
@@ -111,10 +124,13 @@ class RuleGraph(eqx.Module):
         - `sweep_above`: the queue's capacity. A wave's cost follows the affected pages up to so many, and is that of
           a sweep over all pages beyond; the result is the same. By default a sixteenth of the pages with a rule.
         - `page_bytes`: size of the pages, to look at the rules' functions now; otherwise the first wave does.
+        - `slot_of_page`: int32[pages], the page table of the states that it is for: waves then go through memory in
+          order. With any other state the result is the same, only slower.
 
         **Raises:** `InvalidArgumentError` when two rules compute one page, when a rule names a page that the graph
         hasn't, when a page has more parents than its rule has room for, when a weighted term meets a graph without
-        weights, or `lanes` isn't positive; `InvalidTypeError` when a rule's functions don't return what they must.
+        weights, `lanes` isn't positive, or `slot_of_page` isn't a permutation of so many slots; `InvalidTypeError` when
+        a rule's functions don't return what they must.
         """
         require_instance(graph, ShadowPageGraph, "ShadowPageGraph.from_edges(…) makes one")
         for rule in rules:
@@ -127,14 +143,23 @@ class RuleGraph(eqx.Module):
         weight = None if graph.weight is None else graph.weight[used]
         if weight is None and any(term.weighted for rule in rules for term in rule.terms):
             raise InvalidArgumentError("a term is weighted, but the graph's edges have no weights; pass weight=…")
-        in_degree = np.bincount(child, minlength=graph.num_pages)
-        out_degree = np.bincount(parent, minlength=graph.num_pages)
-        recipes = tuple(_recipe(rule, in_degree, lanes) for rule in rules)
+        parents_of = np.bincount(child, minlength=graph.num_pages)
+        recipes = tuple(_recipe(rule, parents_of, lanes) for rule in rules)
         for recipe in recipes if page_bytes is not None else ():
             check_recipe(recipe, page_words_of(page_bytes))
-        stages = _stages(graph.levels(), rule_of_page)
+        number, page = _numbers(slot_of_page, graph.num_pages)
+        if number is not None:
+            by_child = np.argsort(number[child], kind="stable")  # within a child still by the parent's id
+            used, parent, child = used[by_child], number[parent[by_child]], number[child[by_child]]
+            weight = None if weight is None else weight[by_child]
+        in_degree = np.bincount(child, minlength=graph.num_pages)
+        out_degree = np.bincount(parent, minlength=graph.num_pages)
+        levels = graph.levels()
+        stages = _stages(*((levels, rule_of_page) if page is None else (levels[page], rule_of_page[page])))
         ruled = int((rule_of_page >= 0).sum())
         return cls(
+            page=None if page is None else on_device(page),
+            number=None if number is None else on_device(number),
             in_start=_starts(in_degree),
             in_parent=_never_empty(parent),
             in_weight=None if weight is None else _never_empty(weight),
@@ -142,7 +167,7 @@ class RuleGraph(eqx.Module):
             out_start=_starts(out_degree),
             out_child=_never_empty(child[np.argsort(parent, kind="stable")]),
             **stages,
-            **_sweep(stages, in_degree, ruled, width),
+            **_sweep(stages, in_degree, ruled, width, page),
             sweep_above=on_device(np.asarray(_capacity(sweep_above, ruled, lanes)), np.int32),
             recipes=recipes,
             lanes=lanes,
@@ -183,6 +208,10 @@ class RuleGraph(eqx.Module):
         plural = ("s" if rules != 1 else "", "s" if stages != 1 else "")
         return f"RuleGraph({self.num_pages} pages, {rules} rule{plural[0]}, {stages} stage{plural[1]})"
 
+    def ids(self, number: Int32[Array, " n"]) -> Int32[Array, " n"]:
+        """The pages that some numbers stand for."""
+        return number if self.page is None else take_rows(self.page, number)
+
     @property
     def num_pages(self) -> int:
         """How many page ids the graph has."""
@@ -197,6 +226,24 @@ class RuleGraph(eqx.Module):
     def num_windows(self) -> int:
         """How many windows a sweep over everything has, at most."""
         return self.window_stage.shape[-1]
+
+
+def _numbers(slot_of_page: Any, pages: int) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+    """The number of each id and the id of each number, or None where both are the same."""
+    if slot_of_page is None:
+        return None, None
+    slots = np.asarray(slot_of_page)
+    every = np.arange(pages, dtype=np.int32)
+    if slots.shape != (pages,) or slots.dtype.kind not in "iu" or not np.array_equal(np.sort(slots), every):
+        raise InvalidArgumentError(
+            f"got slot_of_page of dtype {slots.dtype} and shape {slots.shape}; pass a permutation of the slots 0 to "
+            f"{pages - 1}, such as state.slot_of_page"
+        )
+    if np.array_equal(slots, every):
+        return None, None
+    page = np.empty(pages, np.int32)
+    page[slots] = every
+    return slots.astype(np.int32), page
 
 
 def _rule_of_page(graph: ShadowPageGraph, rules: Sequence[Rule]) -> Int32[np.ndarray, " pages"]:
@@ -255,6 +302,7 @@ def with_room(
         stage_start=_longer(plan.stage_start, stages + 1, "edge"),
         stage_rule=_longer(plan.stage_rule, stages),
         sweep_page=_longer(plan.sweep_page, swept),
+        sweep_id=None if plan.sweep_id is None else _longer(plan.sweep_id, swept),
         window_start=_longer(plan.window_start, windows + 1, "edge"),
         window_stage=_longer(plan.window_stage, windows),
         stage_window=_longer(plan.stage_window, stages + 1, "edge"),
@@ -296,7 +344,9 @@ def _stages(levels: Int32[np.ndarray, " pages"], rule_of_page: Int32[np.ndarray,
     }
 
 
-def _sweep(stages: dict[str, Any], in_degree: np.ndarray, ruled: int, width: int | None) -> dict[str, Any]:
+def _sweep(
+    stages: dict[str, Any], in_degree: np.ndarray, ruled: int, width: int | None, page: np.ndarray | None
+) -> dict[str, Any]:
     """Cut the stages into windows, by default of the width that makes a sweep cheapest."""
     stage_of_page, start = np.asarray(stages["stage_of_page"]), np.asarray(stages["stage_start"])
     order = np.lexsort([-in_degree, stage_of_page])[:ruled].astype(np.int32)
@@ -308,6 +358,7 @@ def _sweep(stages: dict[str, Any], in_degree: np.ndarray, ruled: int, width: int
     window_start = start[stage] + width * (np.arange(len(stage)) - first[stage])
     return {
         "sweep_page": on_device(np.concatenate([order, np.zeros(width, np.int32)])),
+        "sweep_id": None if page is None else on_device(np.concatenate([page[order], np.zeros(width, np.int32)])),
         "window_start": on_device(np.concatenate([window_start, [ruled]]), np.int32),
         "window_stage": on_device(stage, np.int32),
         "stage_window": _starts(windows),

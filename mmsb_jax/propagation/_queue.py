@@ -1,4 +1,4 @@
-"""The queue of a wave: pages that wait to be recomputed, in one bucket a stage."""
+"""The queue of a wave: pages that wait to be recomputed, in one bucket a stage. A page is its number in the graph."""
 
 from typing import NamedTuple
 

@@ -28,10 +28,13 @@ def pages_needed(graph: RuleGraph, dirty: Int32[np.ndarray, " n"]) -> Int32[np.n
     ```
     """
     stage = np.asarray(graph.stage_of_page)
+    if graph.number is not None:
+        dirty = np.asarray(graph.number)[dirty]
     outwards = Adjacency(np.asarray(graph.out_start), None, np.asarray(graph.out_child))
     inwards = Adjacency(np.asarray(graph.in_start), None, np.asarray(graph.in_parent))
     computed = reach(outwards, dirty)
     computed[dirty[stage[dirty] < graph.num_stages]] = True
     ids = np.flatnonzero(computed)
     parents = inwards.neighbour[edges_at(inwards, ids)]
-    return np.union1d(ids, parents).astype(np.int32)
+    found = np.union1d(ids, parents).astype(np.int32)
+    return found if graph.page is None else np.sort(np.asarray(graph.page)[found])

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Int32, Shaped
 
 from .._errors import InvalidArgumentError, InvalidTypeError
-from ._fold import Contents, recompute
+from ._fold import Contents, Where, recompute
 from ._plan import RuleGraph
 from ._recipe import check_recipe
 from ._wave import window_pages
@@ -61,10 +61,10 @@ def values_after(
         return contents
 
     def recomputed(rows: Array, window: Int32[Array, ""]) -> tuple[Array, None]:
-        page, valid = window_pages(graph, window)
+        number, page, valid = window_pages(graph, window)
         own = rows.at[page].get(mode="promise_in_bounds")
         rule = graph.stage_rule[graph.window_stage[window]]
-        new = recompute(graph, rule, Contents(rows, None), page, valid, own, fixed=True)
+        new = recompute(graph, rule, Contents(rows, Where(graph.page, None, None)), number, valid, own, fixed=True)
         return rows.at[jnp.where(valid, page, graph.num_pages)].set(new, mode="drop"), None
 
     return jax.lax.scan(recomputed, contents, jnp.arange(graph.num_windows, dtype=jnp.int32))[0]

@@ -23,9 +23,10 @@ from jaxtyping import Array, ArrayLike, Bool, Int32, UInt8, UInt32
 
 from .._errors import InvalidArgumentError, InvalidTypeError
 from .._require import require_capacity, require_instance
+from ..kernels import take_rows
 from ..page import DeltaBatch, digest_change, pack_mask
 from ..physical import State
-from ._fold import Contents, in_edges, recompute
+from ._fold import Contents, Where, in_edges, recompute
 from ._plan import RuleGraph
 from ._queue import MOVED, QUEUED, Queue, begin, push_children, take
 from ._recipe import check_recipe
@@ -148,9 +149,9 @@ def propagate(
     for recipe in graph.recipes:
         check_recipe(recipe, state.page_words)
     capacity = state.num_pages if capacity is None else capacity
-    seeds, wave = _seeds(dirty), _start(state, capacity)
+    seeds, wave = _numbers(graph, _seeds(dirty)), _start(state, capacity)
     if graph.num_stages:
-        wave = _run(graph, state, wave, seeds)
+        wave = _run(graph, state, Where.of(graph, state.slot_of_page), wave, seeds)
     after = eqx.tree_at(lambda s: (s.pages, s.epoch), state, (wave.pages, wave.epoch))
     report = WaveReport(wave.recomputed, wave.changed, wave.windows)
     return Propagated(after, _deltas(after, wave, capacity, source), wave.digest_change, report)
@@ -168,6 +169,14 @@ def _seeds(dirty: Any) -> Int32[Array, " n"]:
     return jnp.atleast_1d(jnp.asarray(ids, jnp.int32))
 
 
+def _numbers(graph: RuleGraph, ids: Int32[Array, " n"]) -> Int32[Array, " n"]:
+    """The numbers of some pages in the graph; ids that are out of range stay so."""
+    if graph.number is None:
+        return ids
+    valid = (ids >= 0) & (ids < graph.num_pages)
+    return jnp.where(valid, take_rows(graph.number, jnp.where(valid, ids, 0)), graph.num_pages)
+
+
 def _start(state: State, capacity: int) -> _Wave:
     zero = jnp.zeros((), jnp.int32)
     return _Wave(
@@ -182,22 +191,18 @@ def _start(state: State, capacity: int) -> _Wave:
     )
 
 
-def _run(graph: RuleGraph, state: State, wave: _Wave, seeds: Int32[Array, " n"]) -> _Wave:
+def _run(graph: RuleGraph, state: State, where: Where, wave: _Wave, seeds: Int32[Array, " n"]) -> _Wave:
     queue, crowded = begin(graph, seeds)
-
-    def by_queue(carry: _ByQueue) -> Bool[Array, ""]:
-        # Between two stages, nothing that waits has been recomputed: only there the way may change.
-        between = carry.queue.waiting[carry.stage] == 0
-        many = carry.wave.recomputed + carry.queue.left > graph.sweep_above
-        return (carry.queue.left > 0) & ~(between & many)
-
-    first = _ByQueue(wave, queue, jnp.zeros((), jnp.int32))
-    wave, queue, stage = jax.lax.while_loop(by_queue, lambda carry: _from_queue(graph, state, carry), first)
-    after = jnp.where(queue.left > 0, stage + 1, graph.num_stages)
+    first = _taken(graph, wave, queue, jnp.zeros((), jnp.int32))
+    last_taken = jax.lax.while_loop(
+        lambda carry: carry.going, lambda carry: _from_queue(graph, state, where, carry), first
+    )
+    wave, queue = last_taken.wave, last_taken.queue
+    after = jnp.where(queue.left > 0, last_taken.stage + 1, graph.num_stages)
     window, last = graph.stage_window[jnp.where(crowded, 0, after)], graph.stage_window[graph.num_stages]
     return jax.lax.while_loop(
         lambda carry: carry.window < last,
-        lambda carry: _swept(graph, state, carry),
+        lambda carry: _swept(graph, state, where, carry),
         _BySweep(wave, queue.mark, window),
     ).wave
 
@@ -207,14 +212,31 @@ class _ByQueue(NamedTuple):
     queue: Queue
     stage: Int32[Array, ""]
     """All stages before this one are empty, and stay so: children lie in later stages than their parents."""
+    number: Int32[Array, " lanes"]
+    """Pages that were taken out of the queue, to be recomputed next."""
+    valid: Bool[Array, " lanes"]
+    going: Bool[Array, ""]
 
 
-def _from_queue(graph: RuleGraph, state: State, carry: _ByQueue) -> _ByQueue:
-    """Recompute up to `lanes` pages of the first stage that isn't empty."""
-    queue, stage, page, valid = take(graph, carry.queue, carry.stage)
-    rule = graph.stage_rule[jnp.minimum(stage, graph.num_stages - 1)]
-    wave, changed = _recomputed(graph, state, carry.wave, rule, page, valid)
-    return _ByQueue(wave, push_children(graph, queue, page, changed), stage)
+def _taken(graph: RuleGraph, wave: _Wave, queue: Queue, stage: Int32[Array, ""]) -> _ByQueue:
+    """Take up to `lanes` pages of the first stage that isn't empty, unless the rest is better swept."""
+    # Between two stages, nothing that waits has been recomputed: only there the way may change.
+    between = queue.waiting[stage] == 0
+    going = (queue.left > 0) & ~(between & (wave.recomputed + queue.left > graph.sweep_above))
+    taken = take(graph, queue, stage)
+    rest = taken.queue._replace(left=jnp.where(going, taken.queue.left, queue.left))
+    return _ByQueue(wave, rest, jnp.where(going, taken.stage, stage), taken.page, taken.valid, going)
+
+
+def _from_queue(graph: RuleGraph, state: State, where: Where, carry: _ByQueue) -> _ByQueue:
+    """Recompute what was taken, queue the children, and take the next.
+
+    In this order: what is read from the queue late in a round, XLA would have to copy all of the queue for.
+    """
+    rule = graph.stage_rule[jnp.minimum(carry.stage, graph.num_stages - 1)]
+    page = graph.ids(carry.number)
+    wave, changed = _recomputed(graph, state, where, carry.wave, rule, carry.number, page, carry.valid)
+    return _taken(graph, wave, push_children(graph, carry.queue, carry.number, changed), carry.stage)
 
 
 class _BySweep(NamedTuple):
@@ -223,23 +245,28 @@ class _BySweep(NamedTuple):
     window: Int32[Array, ""]
 
 
-def _swept(graph: RuleGraph, state: State, carry: _BySweep) -> _BySweep:
+def _swept(graph: RuleGraph, state: State, where: Where, carry: _BySweep) -> _BySweep:
     """Recompute those pages of a window that wait in the queue, or have a parent that moved."""
-    page, valid = window_pages(graph, carry.window)
-    waits = (carry.mark.at[page].get(mode="promise_in_bounds") & jnp.uint8(QUEUED)) != 0
-    affected = valid & (waits | _parent_moved(graph, carry.mark, page, valid))
+    number, page, valid = window_pages(graph, carry.window)
+    waits = (carry.mark.at[number].get(mode="promise_in_bounds") & jnp.uint8(QUEUED)) != 0
+    affected = valid & (waits | _parent_moved(graph, carry.mark, number, valid))
     rule = graph.stage_rule[graph.window_stage[carry.window]]
-    wave, changed = _recomputed(graph, state, carry.wave, rule, page, affected)
-    mark = carry.mark.at[jnp.where(changed, page, graph.num_pages)].set(jnp.uint8(MOVED), mode="drop")
+    wave, changed = _recomputed(graph, state, where, carry.wave, rule, number, page, affected)
+    mark = carry.mark.at[jnp.where(changed, number, graph.num_pages)].set(jnp.uint8(MOVED), mode="drop")
     return _BySweep(wave, mark, carry.window + 1)
 
 
-def window_pages(graph: RuleGraph, window: Int32[Array, ""]) -> tuple[Int32[Array, " width"], Bool[Array, " width"]]:
-    """The pages of a window of the sweep, and which lanes hold one."""
+def window_pages(
+    graph: RuleGraph, window: Int32[Array, ""]
+) -> tuple[Int32[Array, " width"], Int32[Array, " width"], Bool[Array, " width"]]:
+    """The pages of a window of the sweep, by their numbers and ids, and which lanes hold one."""
     start = graph.window_start[window]
     valid = jnp.arange(graph.width, dtype=jnp.int32) < graph.window_start[window + 1] - start
-    page = jax.lax.dynamic_slice_in_dim(graph.sweep_page, start, graph.width)
-    return jnp.where(valid, page, 0), valid
+    number = jnp.where(valid, jax.lax.dynamic_slice_in_dim(graph.sweep_page, start, graph.width), 0)
+    if graph.sweep_id is None:
+        return number, number, valid
+    # A slice, and no gather: XLA would repeat that for every word that is hashed.
+    return number, jnp.where(valid, jax.lax.dynamic_slice_in_dim(graph.sweep_id, start, graph.width), 0), valid
 
 
 def _parent_moved(
@@ -264,15 +291,17 @@ def _parent_moved(
 def _recomputed(
     graph: RuleGraph,
     state: State,
+    where: Where,
     wave: _Wave,
     rule: Int32[Array, ""],
+    number: Int32[Array, " lanes"],
     page: Int32[Array, " lanes"],
     valid: Bool[Array, " lanes"],
 ) -> tuple[_Wave, Bool[Array, " lanes"]]:
     """The wave with the valid pages recomputed, and which of them came out with other bits."""
-    slot = state.slot_of_page.at[page].get(mode="promise_in_bounds")
+    slot = where.slot(number)
     own = wave.pages.at[slot].get(mode="promise_in_bounds")
-    new = recompute(graph, rule, Contents(wave.pages, state.slot_of_page), page, valid, own)
+    new = recompute(graph, rule, Contents(wave.pages, where), number, valid, own)
     differs = valid[:, None] & (new != own)
     changed = differs.any(axis=1)
     position = wave.changed + jnp.cumsum(changed, dtype=jnp.int32) - 1

@@ -1,18 +1,23 @@
-"""The catalogue of a checkpoint: names, pages and edges, as the frames of a little log."""
+"""The catalogue of a checkpoint: names, pages, edges and slots, as the frames of a little log."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 from crc32c import crc32c
+from jaxtyping import Int32
 
 from ..._errors import CorruptCheckpointError, CorruptLogError
 from ..log._body import Frame
 from ..log._frame import FORMAT_VERSION, HEADER_BYTES, FrameHeader, FrameKind, pack_header, parse_header
 from ..log._identity import RunIdentity
+from ..log._layout_record import LayoutRecord, encode_layout
 from ..log._records import EdgeRecords, PageRecord, encode_edges, encode_names, encode_pages
 
-__all__ = ["CheckpointCatalog", "pack_catalog", "parse_catalog"]
+__all__ = ["CheckpointCatalog", "pack_catalog", "parse_catalog", "parse_slots"]
+
+_KINDS = (FrameKind.NAMES, FrameKind.PAGES, FrameKind.EDGES, FrameKind.LAYOUT)
 
 
 class CheckpointCatalog(NamedTuple):
@@ -28,10 +33,14 @@ class CheckpointCatalog(NamedTuple):
     names: tuple[str, ...]
     records: tuple[PageRecord, ...]
     edges: EdgeRecords
+    slot_of_page: Int32[np.ndarray, " capacity"] | None = None
+    """None: each page in the slot of its id."""
 
 
 def pack_catalog(catalog: CheckpointCatalog, run: RunIdentity) -> bytes:
-    """Return a NAMES, a PAGES and an EDGES frame. Equal catalogues give equal bytes, so they can be shared.
+    """Return a NAMES, a PAGES and an EDGES frame, and a LAYOUT frame where pages have moved.
+
+    Equal catalogues give equal bytes, so they can be shared.
 
     Raises:
         InvalidArgumentError: a name is no UTF-8 text, or metadata can't be written as JSON.
@@ -41,6 +50,9 @@ def pack_catalog(catalog: CheckpointCatalog, run: RunIdentity) -> bytes:
         (FrameKind.PAGES, encode_pages(catalog.records)),
         (FrameKind.EDGES, encode_edges(catalog.edges)),
     ]
+    if catalog.slot_of_page is not None:
+        moved = LayoutRecord.between(np.arange(run.capacity, dtype=np.int32), catalog.slot_of_page)
+        bodies.append((FrameKind.LAYOUT, encode_layout(moved)))
     return b"".join(_frame(number, kind, batch, run.salt) for number, (kind, batch) in enumerate(bodies))
 
 
@@ -50,25 +62,39 @@ def _frame(number: int, kind: FrameKind, batch: pa.RecordBatch, salt: int) -> by
     return pack_header(FrameHeader(FORMAT_VERSION, int(kind), *fields)) + body
 
 
-def parse_catalog(file: str, data: memoryview, run: RunIdentity) -> CheckpointCatalog:
-    """Return what the file says.
+def parse_catalog(file: str, data: memoryview, run: RunIdentity, *, laid_out: bool = False) -> CheckpointCatalog:
+    """Return what the file says; `laid_out`: whether it has a LAYOUT frame.
 
     Raises:
         CorruptCheckpointError: it is damaged or makes no sense.
     """
     try:
-        names, pages, edges = _frames(file, data, run)
+        names, pages, edges, *layout = _frames(file, data, run, laid_out)
         table = names.new_names()
         if table[:1] != [(0, "")] or [number for number, _ in table] != list(range(len(table))):
             raise names.corrupt("the table of names does not begin with the empty name, or has gaps")
-        return CheckpointCatalog(tuple(name for _, name in table), pages.pages(), edges.edges())
+        slots = layout[0].layout().of(np.arange(run.capacity, dtype=np.int32)) if layout else None
+        return CheckpointCatalog(tuple(name for _, name in table), pages.pages(), edges.edges(), slots)
     except CorruptLogError as why:  # frames speak of the log, which is well
         raise CorruptCheckpointError(why.file, why.offset, why.reason) from why
 
 
-def _frames(file: str, data: memoryview, run: RunIdentity) -> Iterator[Frame]:
+def parse_slots(file: str, data: memoryview, run: RunIdentity) -> Int32[np.ndarray, " capacity"]:
+    """Return in which slot each page lies, as the LAYOUT frame says, without decoding the others.
+
+    Raises:
+        CorruptCheckpointError: it is damaged, or makes no sense.
+    """
+    try:
+        *_, layout = _frames(file, data, run, True)
+        return layout.layout().of(np.arange(run.capacity, dtype=np.int32))
+    except CorruptLogError as why:
+        raise CorruptCheckpointError(why.file, why.offset, why.reason) from why
+
+
+def _frames(file: str, data: memoryview, run: RunIdentity, laid_out: bool) -> Iterator[Frame]:
     at = 0
-    for number, kind in enumerate((FrameKind.NAMES, FrameKind.PAGES, FrameKind.EDGES)):
+    for number, kind in enumerate(_KINDS if laid_out else _KINDS[:3]):
         header = parse_header(data[at : at + HEADER_BYTES])
         if isinstance(header, str):
             raise CorruptCheckpointError(file, at, header)

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from crc32c import crc32c
-from jaxtyping import Int64, UInt32
+from jaxtyping import Int32, Int64, UInt32
 
 from ..._errors import CorruptCheckpointError, InvalidArgumentError, InvalidTypeError
 from ..._require import require_instance
 from ..log._identity import RunIdentity, read_identity
 from ..log._storage import Place, Storage, opened
-from ._catalog_file import CheckpointCatalog, parse_catalog
+from ._catalog_file import CheckpointCatalog, parse_catalog, parse_slots
 from ._manifest import FOLDER, CatalogEntry, CheckpointInfo, Manifest, PartEntry, info_of, parse_manifest
 from ._parts import Part, PartLayout, for_each
 from ._position import fault_in_position
@@ -85,10 +85,21 @@ class Checkpoint:
 
     @cached_property
     def catalog(self) -> CheckpointCatalog:
-        """Names, pages that are alive, and edges."""
+        """Names, pages that are alive, edges, and where pages lie."""
+        self._check_catalog()
+        return parse_catalog(self._catalog_file, self._catalog_bytes, self._run, laid_out=self._manifest.laid_out)
+
+    @cached_property
+    def slot_of_page(self) -> Int32[np.ndarray, " capacity"] | None:
+        """In which slot each page lies; None: in that of its id."""
+        if not self._manifest.laid_out:
+            return None
+        self._check_catalog()
+        return parse_slots(self._catalog_file, self._catalog_bytes, self._run)
+
+    def _check_catalog(self) -> None:
         if crc32c(self._catalog_bytes) != self._manifest.catalog.crc:
             raise CorruptCheckpointError(self._catalog_file, 0, "the checksum of the catalogue is wrong")
-        return parse_catalog(self._catalog_file, self._catalog_bytes, self._run)
 
     def pages(self, ids: Any) -> UInt32[np.ndarray, "n W"]:
         """Return the contents of some pages; of the files, only the blocks with these pages are read.
@@ -117,6 +128,7 @@ class Checkpoint:
     def load(self) -> Snapshot:
         """Return everything, in new arrays that may be written to."""
         catalog = self.catalog
+        slots = self.slot_of_page
         pages, epoch = np.zeros((self.capacity, self.page_words), np.uint32), np.zeros(self.capacity, np.uint32)
 
         def copy(index: int) -> None:
@@ -125,6 +137,8 @@ class Checkpoint:
             epoch[first : first + count] = self._parts[index].epochs()
 
         for_each(copy, self._parts, len(self._parts) * self.layout.part_bytes)
+        if slots is not None:
+            pages, epoch = pages[slots], epoch[slots]
         return Snapshot(pages, epoch, self.tick, self.sequence, self.digest, *catalog)
 
     def part_with(
@@ -162,7 +176,8 @@ class Checkpoint:
         return array.astype(np.int64)
 
     def _by_part(self, ids: Int64[np.ndarray, " n"]) -> Iterable[tuple[Part, np.ndarray, np.ndarray]]:
-        index, row = np.divmod(ids, self.layout.part_pages)
+        slots = self.slot_of_page
+        index, row = np.divmod(ids if slots is None else slots[ids].astype(np.int64), self.layout.part_pages)
         for number in np.unique(index).tolist():
             if number in self._parts:
                 where = np.flatnonzero(index == number)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from crc32c import crc32c
-from jaxtyping import UInt32
+from jaxtyping import Int32, UInt32
 
 from ..._errors import CheckpointFailedError, CorruptCheckpointError, InvalidArgumentError
 from ..._require import require_instance
@@ -82,7 +82,9 @@ def write_checkpoint(
             _sweep(storage, again)
             writer = _Writer(storage, run, snapshot, info, before, part_bytes)
             catalog, parts = writer.catalog(), writer.parts()
-            manifest = Manifest(run.run_id, writer.layout, info.tick, snapshot.digest, position, catalog, parts)
+            laid_out = snapshot.slot_of_page is not None
+            what = (writer.layout, info.tick, snapshot.digest, position, catalog, parts, laid_out)
+            manifest = Manifest(run.run_id, *what)
             storage.publish(info.name, pack_manifest(manifest))
             if again:
                 _sweep(storage, again)
@@ -134,6 +136,8 @@ class _Writer:
         self.storage, self.run, self.snapshot, self.info, self.base = storage, run, snapshot, info, base
         part_pages = max(1, part_bytes // (4 * run.page_words))
         self.layout = base.layout if base else PartLayout(run.capacity, run.page_words, part_pages)
+        self.page_of_slot = _page_of_slot(snapshot.slot_of_page)
+        self.base_page_of_slot = _page_of_slot(base.slot_of_page) if base else None
         # A checkpoint of this name may be there, perhaps a damaged one: it stays as it is until this one is whole.
         owners = [owner_of(name.removeprefix(f"{FOLDER}/")) for name in storage.names(FOLDER)]
         self.numbers = count(1 + max((owner[1] for owner in owners if owner and owner[0] == info.stem), default=-1))
@@ -141,7 +145,8 @@ class _Writer:
     def catalog(self) -> CatalogEntry:
         """Return the entry of names, records and edges."""
         snapshot = self.snapshot
-        data = pack_catalog(CheckpointCatalog(snapshot.names, snapshot.records, snapshot.edges), self.run)
+        catalog = CheckpointCatalog(snapshot.names, snapshot.records, snapshot.edges, snapshot.slot_of_page)
+        data = pack_catalog(catalog, self.run)
         if self.base and (shared := self.base.catalog_with(data)):
             return shared
         file = file_name(self.info, next(self.numbers), "frames")
@@ -154,7 +159,7 @@ class _Writer:
         new: dict[int, str] = {}
         for index in range(self.layout.parts):
             pages, epoch = self._rows(index)
-            if self.base and (shared := self.base.part_with(index, pages, epoch)):
+            if self.base and self._unmoved(index) and (shared := self.base.part_with(index, pages, epoch)):
                 parts[index] = shared
             elif epoch.any() or pages.any():
                 new[index] = file_name(self.info, next(self.numbers), "safetensors")
@@ -169,8 +174,30 @@ class _Writer:
         return PartEntry(file, sums)
 
     def _rows(self, index: int) -> tuple[UInt32[np.ndarray, "n W"], UInt32[np.ndarray, " n"]]:
+        there = self._pages_in(index, self.page_of_slot)
+        return self.snapshot.pages[there], self.snapshot.epoch[there]
+
+    def _unmoved(self, index: int) -> bool:
+        """Whether the same pages lie in a part as in that of the base."""
+        now, then = (self._pages_in(index, each) for each in (self.page_of_slot, self.base_page_of_slot))
+        if isinstance(now, slice) and isinstance(then, slice):
+            return True
+        every = np.arange(self.run.capacity, dtype=np.int32)
+        return np.array_equal(every[now], every[then])
+
+    def _pages_in(self, index: int, page_of_slot: Int32[np.ndarray, " slots"] | None) -> Any:
+        """The pages that lie in a part, as an index."""
         first, pages, _ = self.layout.shape(index)
-        return self.snapshot.pages[first : first + pages], self.snapshot.epoch[first : first + pages]
+        here = slice(first, first + pages)
+        return here if page_of_slot is None else page_of_slot[here]
+
+
+def _page_of_slot(slot_of_page: Int32[np.ndarray, " pages"] | None) -> Int32[np.ndarray, " slots"] | None:
+    if slot_of_page is None:
+        return None
+    found = np.empty_like(slot_of_page)
+    found[slot_of_page] = np.arange(len(found), dtype=np.int32)
+    return found
 
 
 def _sweep(storage: Storage, again: CheckpointInfo | None = None) -> None:

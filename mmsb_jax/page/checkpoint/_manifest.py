@@ -109,6 +109,8 @@ class Manifest:
     position: LogPosition
     catalog: CatalogEntry
     parts: Mapping[int, PartEntry]
+    laid_out: bool = False
+    """Whether the catalogue says in which slots pages lie."""
 
     @property
     def info(self) -> CheckpointInfo:
@@ -136,6 +138,7 @@ def pack_manifest(manifest: Manifest) -> bytes:
             "catalog": manifest.catalog._asdict(),
             "block_bytes": BLOCK_BYTES,
             "part_pages": manifest.layout.part_pages,
+            **({"laid_out": True} if manifest.laid_out else {}),
             "parts": [
                 {"index": index, "file": entry.file, "pages": _hex(entry.sums.pages), "epoch": _hex(entry.sums.epoch)}
                 for index, entry in sorted(manifest.parts.items())
@@ -179,7 +182,14 @@ def _manifest(values: Any) -> Manifest:
         position,
         CatalogEntry(_file(catalog), _number(catalog, "size", 2**63), _number(catalog, "crc", 2**32)),
         _parts(values["parts"], layout),
+        _laid_out(values),
     )
+
+
+def _laid_out(values: Any) -> bool:
+    if values.get("laid_out", True) is not True:
+        raise ValueError(f"laid_out is {values['laid_out']!r}; it is true, or left out")
+    return "laid_out" in values
 
 
 def _parts(entries: Any, layout: PartLayout) -> dict[int, PartEntry]:

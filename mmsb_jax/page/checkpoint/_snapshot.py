@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import UInt32
+from jaxtyping import Int32, UInt32
 
 from ..._errors import InvalidArgumentError
 from ..log._identity import RunIdentity
@@ -42,6 +42,8 @@ class Snapshot:
     """The pages that are alive, in the order in which they were created."""
     edges: EdgeRecords = field(default_factory=no_edges)
     """The edges that are there, in the order in which they were added."""
+    slot_of_page: Int32[np.ndarray, " slots"] | None = None
+    """In which slot each page lies; None: in that of its id. A checkpoint keeps pages in the order of their slots."""
 
 
 def check_snapshot(snapshot: Snapshot, run: RunIdentity) -> None:
@@ -65,4 +67,7 @@ def _fault_in(snapshot: Snapshot, run: RunIdentity) -> str | None:
         return "its table of names does not begin with the empty name"
     if any(record.op != "create" for record in snapshot.records) or (snapshot.edges.op != ADD).any():
         return "its records are of pages and edges that are there: all created, all added"
+    slots = snapshot.slot_of_page
+    if slots is not None and not (slots.shape == shape[:1] and np.array_equal(np.sort(slots), np.arange(shape[0]))):
+        return f"its page table of shape {slots.shape} is no permutation of the slots 0 to {shape[0] - 1}"
     return fault_in_pages(snapshot.records, run.capacity) or fault_in_edges(snapshot.edges, run.capacity)

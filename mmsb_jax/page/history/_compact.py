@@ -169,6 +169,7 @@ def _state_before(storage: Storage, sequence: int) -> Snapshot:
         found.names,
         records_alive(found.events),
         edges_alive(found.events, len(found.epoch)),
+        found.slot_of_page,
     )
 
 

@@ -91,4 +91,5 @@ def _snapshot(found: Replayed) -> Snapshot:
         found.names,
         records_alive(found.events),
         edges_alive(found.events, len(found.epoch)),
+        found.slot_of_page,
     )

@@ -13,6 +13,7 @@ import pyarrow as pa
 from ..checkpoint._snapshot import Snapshot
 from ..log._changes import PageChanges, encode_changes
 from ..log._frame import TICKS, FrameKind
+from ..log._layout_record import LayoutRecord, encode_layout
 from ..log._records import encode_edges, encode_pages
 
 __all__ = ["Commit", "founding_commits"]
@@ -36,6 +37,9 @@ def founding_commits(state: Snapshot, source: int, piece_bytes: int = _PIECE_BYT
         yield Commit(FrameKind.PAGES, encode_pages(state.records), 0)
     if len(state.edges):
         yield Commit(FrameKind.EDGES, encode_edges(state.edges), 0)
+    if state.slot_of_page is not None:
+        moved = LayoutRecord.between(np.arange(len(state.pages), dtype=np.int32), state.slot_of_page)
+        yield Commit(FrameKind.LAYOUT, encode_layout(moved), 0)
     written = np.flatnonzero((state.epoch > 0) | state.pages.any(axis=1)).astype(np.int32)
     written = written[np.argsort(state.epoch[written], kind="stable")]
     page_words = state.pages.shape[1]

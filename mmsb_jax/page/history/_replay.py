@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt32
+from jaxtyping import Int32, UInt32
 
 from ..._errors import CorruptCheckpointError, InvalidArgumentError, InvalidTypeError, LogCompactedError
 from ..._require import whole_number
@@ -13,6 +13,7 @@ from ..checkpoint._snapshot import Snapshot
 from ..log._ahead import ahead
 from ..log._body import Frame
 from ..log._identity import read_identity
+from ..log._layout_record import LayoutRecord, layout_after
 from ..log._scan import LogScanner
 from ..log._segments import Base, read_base
 from ..log._storage import Place, opened
@@ -48,6 +49,11 @@ class Replayed(NamedTuple):
     environment: dict[str, str]
     skipped: tuple[CorruptCheckpointError, ...] = ()
     """Why newer checkpoints than the one that was begun with were passed over."""
+
+    @property
+    def slot_of_page(self) -> Int32[np.ndarray, " capacity"] | None:
+        """In which slot each page lay; None: in that of its id."""
+        return layout_after((event.records for event in self.events), len(self.epoch))
 
 
 def replay(
@@ -141,6 +147,10 @@ def _frames(scanner: LogScanner) -> Iterator[tuple[Frame, int, dict[str, str]]]:
 
 
 def _told(begun: Snapshot) -> list[CatalogEvent]:
-    """What a checkpoint says of pages and edges, as if it had just happened."""
+    """What a checkpoint says of pages, edges and slots, as if it had just happened."""
     place = begun.sequence, begun.tick, 0, 0
-    return [CatalogEvent(*place, records) for records in (begun.records, begun.edges) if len(records)]
+    told = [CatalogEvent(*place, records) for records in (begun.records, begun.edges) if len(records)]
+    if begun.slot_of_page is not None:
+        moved = LayoutRecord.between(np.arange(len(begun.epoch), dtype=np.int32), begun.slot_of_page)
+        told.append(CatalogEvent(*place, moved))
+    return told

@@ -3,6 +3,7 @@
 import os
 
 import jax.numpy as jnp
+import numpy as np
 
 from ..._errors import InvalidArgumentError, ReplayDivergenceError
 from ...physical import State
@@ -22,7 +23,7 @@ def replay(place: str | os.PathLike[str] | Storage, *, tick: int | None = None) 
     - `place`: the run's directory (or a storage).
     - `tick`: the last tick to replay; None: all.
 
-    **Returns:** a `State` with the same contents and epochs as the run had, bit for bit.
+    **Returns:** a `State` with the same contents, epochs and page table as the run had, bit for bit.
 
     **Raises:** `LogNotFoundError`, `CorruptLogError`, `InvalidArgumentError` for a tick that the log hasn't reached,
     and `ReplayDivergenceError` when the contents don't have the
@@ -59,9 +60,15 @@ def verified_state(replayed: Replayed) -> State:
 
     ```
     """
+    slots, pages = replayed.slot_of_page, replayed.pages
+    if slots is None:
+        slots = np.arange(len(pages), dtype=np.int32)
+    else:
+        pages = np.empty_like(pages)
+        pages[slots] = replayed.pages
     state = State(
-        pages=jnp.asarray(replayed.pages),
-        slot_of_page=jnp.arange(len(replayed.pages), dtype=jnp.int32),
+        pages=jnp.asarray(pages),
+        slot_of_page=jnp.asarray(slots),
         epoch=jnp.asarray(replayed.epoch),
         tick=jnp.asarray(replayed.tick, jnp.uint32),
     )

@@ -22,7 +22,7 @@ def snapshot_of(
     edges: EdgeRecords | None = None,
     copy: bool = False,
 ) -> Snapshot:
-    """Return a state as it is on the host, with pages in the order of their ids.
+    """Return a state as it is on the host, with pages in the order of their ids, and the slots in which they lie.
 
     Args:
         state: the state; it may lie on any device, in any layout.
@@ -40,10 +40,12 @@ def snapshot_of(
     """
     require_instance(state, State, "snapshot_of takes a whole state")
     pages, slots = np.asarray(state.pages), np.asarray(state.slot_of_page)
-    if not np.array_equal(slots, np.arange(len(slots))):
-        pages = pages[slots]
+    moved = not np.array_equal(slots, np.arange(len(slots)))
+    if moved:
+        pages, slots = pages[slots], slots.copy()
     elif copy:
         pages = pages.copy()
     epoch = np.array(state.epoch) if copy else np.asarray(state.epoch)
     edges = no_edges() if edges is None else edges
-    return Snapshot(pages, epoch, int(state.tick), sequence, digest, tuple(names), tuple(records), edges)
+    where = slots if moved else None
+    return Snapshot(pages, epoch, int(state.tick), sequence, digest, tuple(names), tuple(records), edges, where)

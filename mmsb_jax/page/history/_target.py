@@ -8,6 +8,7 @@ from jaxtyping import Int32, UInt32
 from ..log._body import Frame
 from ..log._changes import PageChanges, fault_in_changes, fault_in_ids, mask_words
 from ..log._frame import FrameKind
+from ..log._layout_record import LayoutRecord
 from ..log._records import EdgeRecords, PageRecord
 
 __all__ = ["CatalogEvent", "Target"]
@@ -17,7 +18,7 @@ _BITS_PER_BYTE = 16  # so that a megabyte of whole pages waits: they should stil
 
 
 class CatalogEvent(NamedTuple):
-    """A PAGES or EDGES frame, decoded.
+    """A PAGES, EDGES or LAYOUT frame, decoded.
 
     >>> CatalogEvent(sequence=3, tick=1, time_ns=0, intent=0, records=()).tick
     1
@@ -27,7 +28,7 @@ class CatalogEvent(NamedTuple):
     tick: int
     time_ns: int
     intent: int
-    records: tuple[PageRecord, ...] | EdgeRecords
+    records: tuple[PageRecord, ...] | EdgeRecords | LayoutRecord
 
 
 class Target:
@@ -53,7 +54,7 @@ class Target:
         """Apply a frame, now or with later ones."""
         if frame.header.kind == FrameKind.CHANGES:
             self._take_changes(frame)
-        elif frame.header.kind in (FrameKind.PAGES, FrameKind.EDGES):
+        elif frame.header.kind in (FrameKind.PAGES, FrameKind.EDGES, FrameKind.LAYOUT):
             self._take_event(frame)
         else:
             return
@@ -122,12 +123,10 @@ class Target:
 
     def _take_event(self, frame: Frame) -> None:
         self.flush()
-        records = frame.pages() if frame.kind == FrameKind.PAGES else frame.edges()
+        records = frame.records()
         header = frame.header
         self.events.append(CatalogEvent(header.sequence, header.tick, header.time_ns, header.intent, records))
-        if isinstance(records, EdgeRecords):
-            return
-        for record in records:
+        for record in records if isinstance(records, tuple) else ():
             if record.op == "delete":
                 self.pages[record.pages] = 0
                 self.epoch[record.pages] = frame.tick

@@ -14,7 +14,7 @@ from ..checkpoint._manifest import CheckpointInfo
 from ..log._body import Frame
 from ..log._frame import FrameKind
 from ..log._identity import read_identity
-from ..log._records import EdgeRecords
+from ..log._layout_record import layout_after
 from ..log._scan import LogScanner
 from ..log._storage import Place, Storage, opened
 from ._target import Target
@@ -109,6 +109,8 @@ class _Replay:
         if info.sequence != frame.sequence:
             raise CorruptCheckpointError(storage.describe(info.name), 0, "the log begins behind its frame")
         same = np.array_equal(held.pages, self.target.pages) and np.array_equal(held.epoch, self.target.epoch)
+        layout = layout_after((event.records for event in self.target.events), len(self.target.pages))
+        same = same and _same_layout(held.slot_of_page, layout)
         if not same or (held.digest is not None and held.digest != tuple(self.lanes.tolist())):
             raise ReplayDivergenceError(
                 f"{storage.describe(info.name)} isn't the state that the log leads to at tick {frame.tick}; remove the "
@@ -117,11 +119,15 @@ class _Replay:
         self.checkpoints += 1
 
 
+def _same_layout(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    return one is other if one is None or other is None else np.array_equal(one, other)
+
+
 def _touched(frame: Frame) -> Int32[np.ndarray, " n"]:
     if frame.kind == FrameKind.CHANGES:
         return np.unique(frame.changes().page)
-    records = frame.pages() if frame.kind == FrameKind.PAGES else frame.edges()
-    gone = [] if isinstance(records, EdgeRecords) else [record.pages for record in records if record.op == "delete"]
+    records = frame.records()
+    gone = [record.pages for record in records if record.op == "delete"] if isinstance(records, tuple) else []
     return np.unique(np.concatenate([np.zeros(0, np.int32), *gone]))
 
 

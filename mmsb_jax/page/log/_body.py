@@ -12,6 +12,7 @@ from ._changes import PageChanges, decode_changes, fault_in_changes
 from ._codec import decode_coded
 from ._frame import CODED, MASKED, TICKS, FrameHeader, FrameKind
 from ._identity import RunIdentity
+from ._layout_record import LayoutRecord, decode_layout, fault_in_layout
 from ._message import dense_changes, read_batch
 from ._records import (
     EdgeRecords,
@@ -161,6 +162,19 @@ class Frame:
         if fault := fault_in_edges(edges, self.run.capacity):
             raise self.corrupt(fault)
         return edges
+
+    def layout(self) -> LayoutRecord:
+        """Return the record of a LAYOUT frame."""
+        record = self._decoded(FrameKind.LAYOUT, decode_layout)
+        if fault := fault_in_layout(record, self.run.capacity):
+            raise self.corrupt(fault)
+        return record
+
+    def records(self) -> tuple[PageRecord, ...] | EdgeRecords | LayoutRecord:
+        """Return the records of a PAGES, EDGES or LAYOUT frame."""
+        if self.kind == FrameKind.PAGES:
+            return self.pages()
+        return self.edges() if self.kind == FrameKind.EDGES else self.layout()
 
     def new_names(self) -> list[tuple[int, str]]:
         """Return the `(id, name)` pairs of a NAMES frame."""

@@ -53,6 +53,7 @@ class FrameKind(IntEnum):
     CHANGES = 3
     PAGES = 4
     EDGES = 5
+    LAYOUT = 6
 
 
 HEADERS = np.dtype(

@@ -15,6 +15,7 @@ from ._fingerprint import environment_fingerprint
 from ._frame import CODED, MASKED, TICKS, FrameKind
 from ._identity import RunIdentity, read_identity
 from ._index import Held, deleted_pages
+from ._layout_record import LayoutRecord, encode_layout, fault_in_layout
 from ._records import EdgeRecords, PageRecord, encode_edges, encode_names, encode_pages, fault_in_edges, fault_in_pages
 from ._recovery import Recovered, recover
 from ._scan import read_frames
@@ -300,6 +301,20 @@ class TransactionLog:
         if fault := fault_in_edges(edges, self._writer.run.capacity):
             raise InvalidArgumentError(f"edges at tick {tick}: {fault}")
         return self._commit(FrameKind.EDGES, encode_edges(edges), tick, 0, digest, intent, time_ns, None)
+
+    def append_layout(
+        self,
+        tick: int,
+        record: LayoutRecord,
+        *,
+        digest: tuple[int, int] | None = None,
+        intent: str | None = None,
+        time_ns: int | None = None,
+    ) -> int:
+        """Commit rows that moved to other slots as one frame; the rest is that of `append_changes`."""
+        if fault := fault_in_layout(record, self._writer.run.capacity):
+            raise InvalidArgumentError(f"layout at tick {tick}: {fault}")
+        return self._commit(FrameKind.LAYOUT, encode_layout(record), tick, 0, digest, intent, time_ns, None)
 
     def seal(self) -> tuple[Storage, RunIdentity]:
         """End the present segment and sync; return where the run is. What comes later goes to another segment.

@@ -13,6 +13,7 @@ from ..._errors import InvalidArgumentError
 from ._changes import changes_schema, require
 from ._codec import CODED_SCHEMA
 from ._frame import FrameKind
+from ._layout_record import LAYOUT_SCHEMA
 
 __all__ = [
     "ADD",
@@ -54,7 +55,13 @@ _EDGES = _schema(op=pa.uint8(), parent=pa.int32(), child=pa.int32(), kind=pa.int
 )
 _NAMES = _schema(id=pa.int32(), name=pa.string())
 _HEADER = _schema(key=pa.string(), value=pa.string())
-_SCHEMAS = {FrameKind.HEADER: _HEADER, FrameKind.NAMES: _NAMES, FrameKind.PAGES: _PAGES, FrameKind.EDGES: _EDGES}
+_SCHEMAS = {
+    FrameKind.HEADER: _HEADER,
+    FrameKind.NAMES: _NAMES,
+    FrameKind.PAGES: _PAGES,
+    FrameKind.EDGES: _EDGES,
+    FrameKind.LAYOUT: LAYOUT_SCHEMA,
+}
 
 
 def schema_of(

@@ -19,8 +19,9 @@ from ._reader import LogReader
 from ._tail import follow
 from ._wanted import Wanted
 
-__all__ = ["Commit", "commits", "commits_to_come"]
+__all__ = ["COMMITS", "Commit", "commits", "commits_to_come"]
 
+COMMITS = (FrameKind.CHANGES, FrameKind.PAGES, FrameKind.EDGES, FrameKind.LAYOUT)
 _LAST_TICK = 2**32 - 1
 
 
@@ -40,9 +41,9 @@ class Commit(NamedTuple):
     time_ns: int
     """When it was made, in nanoseconds since 1970."""
     kind: FrameKind
-    """Whether it changed contents, pages or edges."""
+    """Whether it changed contents, pages, edges or the layout."""
     rows: int
-    """How many changed pages it holds (records of pages, edges); those that were asked for, where some were."""
+    """How many changed pages it holds (records of pages, edges, slots); those that were asked for, where some were."""
     sources: tuple[str, ...]
     """Who wrote them."""
     intent: str

@@ -13,11 +13,10 @@ from ..._errors import InvalidArgumentError, InvalidTypeError
 from ..._require import whole_number
 from ..log._body import Frame
 from ..log._changes import PageChanges
-from ..log._frame import FrameKind
 from ..log._storage import Place, opened
 from ._arrow import ROWS, record_batches
 from ._catalogue import Catalogue
-from ._commits import Commit, commits, commits_to_come
+from ._commits import COMMITS, Commit, commits, commits_to_come
 from ._reader import LogReader, ReadCounts
 from ._wanted import Wanted
 
@@ -112,8 +111,8 @@ class Selection:
     def commits(
         self, *, last: int | None = None, follow: bool = False, stop: Callable[[], bool] | None = None
     ) -> Iterator[Commit]:
-        """Iterate over the commits that hold such rows, oldest first; also those of pages and edges, if none is chosen
-        by page, leaf or source.
+        """Iterate over the commits that hold such rows, oldest first; also those of pages, edges and layouts, if
+        none is chosen by page, leaf or source.
 
         Args:
             last: how many of them, at most: those at the end.
@@ -139,7 +138,7 @@ class Selection:
     def _commits_wanted(self, reader: LogReader) -> Wanted:
         wanted = self._filters.wanted(reader)
         by_row = wanted.pages is not None or wanted.words is not None or wanted.sources is not None
-        return wanted if by_row else replace(wanted, kinds=(FrameKind.CHANGES, FrameKind.PAGES, FrameKind.EDGES))
+        return wanted if by_row else replace(wanted, kinds=COMMITS)
 
     def to_arrow(self) -> pa.RecordBatchReader:
         """Return the rows as a stream of Arrow record batches, which Polars, DuckDB and pandas read.

@@ -11,17 +11,16 @@ from jaxtyping import Int64
 from ..log._frame import CODED, HEADER_BYTES, MASKED, TICKS, FrameKind
 from ..log._index import Column, Stretch
 from ..log._storage import Place, opened
+from ._commits import COMMITS
 from ._reader import LogReader
 from ._wanted import Wanted
 
 __all__ = ["LogStats", "log_stats"]
 
-_COMMITS = (FrameKind.CHANGES, FrameKind.PAGES, FrameKind.EDGES)
-
 
 @dataclass(frozen=True)
 class LogStats:
-    """What a log consists of. A commit is a frame of changes, pages or edges.
+    """What a log consists of. A commit is a frame of changes, pages, edges or a layout.
 
     >>> LogStats(commits=2, coded=1, coded_raw_bytes=30, coded_bytes=20).coded_ratio
     1.5
@@ -94,7 +93,7 @@ def _of(stretch: Stretch, reader: LogReader) -> LogStats:
     headers, columns = stretch.headers, reader.run.page_words + 2
     kinds, flags = headers["kind"], headers["flags"]
     sizes, rows = headers["body_bytes"].astype(np.int64) + HEADER_BYTES, headers["rows"].astype(np.int64)
-    commits, coded = np.isin(kinds, _COMMITS), (flags & CODED) > 0
+    commits, coded = np.isin(kinds, COMMITS), (flags & CODED) > 0
     plain = coded & ((flags & MASKED) == 0)
     names = {kind: FrameKind(kind).name for kind in np.unique(kinds).tolist()}
     return LogStats(

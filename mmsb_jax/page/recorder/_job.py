@@ -14,7 +14,6 @@ from ...physical import Paging
 from ..history._replay import Replayed
 from ..history._restore import verified_state
 from ..log._about import About
-from ..log._records import EdgeRecords
 from ._engine import pages_of
 from ._plan import Program, planned
 from ._step import struct_of, traced_select, traced_step
@@ -83,7 +82,7 @@ class Job:
         """The state at a run's last commit. Raises `ReplayDivergenceError` when that isn't what its digest says."""
         verified_state(before)
         leaves = list(map(jnp.asarray, self.paging.form.values(self.paging.from_pages(before.pages))))
-        records = [event.records for event in before.events if not isinstance(event.records, EdgeRecords)]
+        records = [event.records for event in before.events if isinstance(event.records, tuple)]
         gone = any(record.op != "create" for several in records for record in several)
         if gone or not np.array_equal(np.asarray(pages_of(self.paging, leaves)), before.pages):
             raise InvalidArgumentError(

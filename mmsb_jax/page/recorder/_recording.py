@@ -51,7 +51,7 @@ def recorded_before(place: Place, about: About) -> Replayed | None:
     for frame in read_frames(place):
         if frame.kind == FrameKind.PAGES and found is None:
             found = About.of_records(frame.pages())
-        if frame.kind in (FrameKind.PAGES, FrameKind.EDGES, FrameKind.CHANGES) and found is None:
+        if frame.kind not in (FrameKind.HEADER, FrameKind.NAMES) and found is None:
             raise InvalidArgumentError(
                 f"{place} is the run of a bus, which mmsb.start continues; record to another path"
             )
