@@ -35,6 +35,7 @@ MODULES = (
     "log",
     "record",
     "layout",
+    "relayout",
 )
 IF_NAMED = ("layout",)  # takes as long as all the others together
 RESULTS = Path(__file__).parent / "results"

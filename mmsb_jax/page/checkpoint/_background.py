@@ -7,7 +7,7 @@ from types import TracebackType
 from ..._errors import BusClosedError, CorruptCheckpointError
 from ..log._storage import Place
 from ._checkpoint import checkpoints
-from ._checkpoint_write import PART_BYTES, write_checkpoint
+from ._checkpoint_write import write_checkpoint
 from ._manifest import CheckpointInfo
 from ._snapshot import Snapshot
 
@@ -39,7 +39,7 @@ class BackgroundCheckpointer:
     CheckpointInfo(tick=0, sequence=0)
     """
 
-    def __init__(self, place: Place, *, base: CheckpointInfo | None = None, part_bytes: int = PART_BYTES) -> None:
+    def __init__(self, place: Place, *, base: CheckpointInfo | None = None, part_bytes: int | None = None) -> None:
         self._place, self._last, self._part_bytes = place, base, part_bytes
         self._thread = futures.ThreadPoolExecutor(1, "mmsb-checkpoints")
         self._pending: deque[futures.Future[None]] = deque()

@@ -33,13 +33,14 @@ from ._parts import PartLayout, PartSums, as_bytes, block_sums, for_each, part_h
 from ._position import position_behind
 from ._snapshot import Snapshot, check_snapshot
 
-__all__ = ["PART_BYTES", "remove_checkpoint", "write_checkpoint"]
+__all__ = ["remove_checkpoint", "write_checkpoint"]
 
-PART_BYTES = 16 << 20
+# A file costs a sync, and a page that was written all of its part: a 64th of the state, within these bounds.
+_LEAST_PART, _LARGEST_PART, _PARTS = 1 << 20, 16 << 20, 64
 
 
 def write_checkpoint(
-    place: Place, snapshot: Snapshot, *, base: CheckpointInfo | None = None, part_bytes: int = PART_BYTES
+    place: Place, snapshot: Snapshot, *, base: CheckpointInfo | None = None, part_bytes: int | None = None
 ) -> CheckpointInfo:
     """Write a checkpoint; when this returns it is on the device, and until then there is none.
 
@@ -51,6 +52,7 @@ def write_checkpoint(
         snapshot: the state; its arrays must not change before this returns.
         base: an earlier checkpoint of the same run. Parts in which no page has been written since are shared with it.
         part_bytes: how much of the pages to put into one file, at most, but at least one page; with a `base`, its own.
+            None: a 64th of them, at least 1 and at most 16 MiB.
 
     Raises:
         LogNotFoundError: the place holds no run.
@@ -131,9 +133,11 @@ class _Writer:
         snapshot: Snapshot,
         info: CheckpointInfo,
         base: Checkpoint | None,
-        part_bytes: int,
+        part_bytes: int | None,
     ) -> None:
         self.storage, self.run, self.snapshot, self.info, self.base = storage, run, snapshot, info, base
+        if part_bytes is None:
+            part_bytes = min(max(4 * run.page_words * run.capacity // _PARTS, _LEAST_PART), _LARGEST_PART)
         part_pages = max(1, part_bytes // (4 * run.page_words))
         self.layout = base.layout if base else PartLayout(run.capacity, run.page_words, part_pages)
         self.page_of_slot = _page_of_slot(snapshot.slot_of_page)
