@@ -7,6 +7,7 @@ gain by it. `locality` says how local accesses are.
 
 from ._advise import advise
 from ._affinity import Affinity
+from ._clusters import Clusters, clusters
 from ._descent import Descent, DescentState
 from ._layout import Layout, relayout
 from ._locality import Locality, entropy, locality
@@ -19,6 +20,7 @@ from ._trace import Trace
 
 __all__ = [
     "Affinity",
+    "Clusters",
     "Cut",
     "Decision",
     "Descent",
@@ -37,6 +39,7 @@ __all__ = [
     "Policy",
     "Trace",
     "advise",
+    "clusters",
     "entropy",
     "locality",
     "optimize",

@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 from ._affinity import Affinity
 from ._coarse import hierarchy
 
-__all__ = ["BASELINES", "hotness", "metis", "rcm", "spectral"]
+__all__ = ["BASELINES", "hotness", "metis", "rcm", "spectral", "use_of"]
 
 _COARSEST = 500
 _SWEEPS = 8
@@ -30,7 +30,7 @@ def identity(affinity: Affinity, block: int) -> Order:
 def hotness(affinity: Affinity, block: int) -> Order:
     """The most used page first."""
     del block
-    return np.argsort(-_use(affinity), kind="stable").astype(np.int32)
+    return np.argsort(-use_of(affinity), kind="stable").astype(np.int32)
 
 
 def hot_middle(affinity: Affinity, block: int) -> Order:
@@ -100,7 +100,8 @@ def metis(affinity: Affinity, block: int) -> Order | None:
     return np.argsort(np.asarray(found.vertex_part), kind="stable").astype(np.int32)
 
 
-def _use(affinity: Affinity) -> np.ndarray:
+def use_of(affinity: Affinity) -> np.ndarray:
+    """How often each page is used: as counted, or else by the weight of its pairs."""
     if affinity.hits is not None:
         return affinity.hits
     both = np.concatenate([affinity.one, affinity.other])
