@@ -8,6 +8,7 @@ from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import pymetis
 
 from mmsb_jax import layout
 from mmsb_jax.adaptive._baselines import metis, rcm
@@ -102,9 +103,13 @@ def _blocks(make: Callable[[], Graph], _: Any) -> list[Figure]:
 
 
 def _cut(make: Callable[[], Graph], _: Any) -> list[Figure]:
-    reports = _costs(make, "cut", SEEDS)
-    over = statistics.median(report.cost / report.costs["metis"] for report in reports)
-    return [Figure("edges between 8 shards over METIS'", over, 1.2)]
+    """METIS may make parts that differ by some per cent; ours are equal."""
+    ratios = []
+    for seed, report in zip(SEEDS, _costs(make, "cut", SEEDS), strict=True):
+        matrix = shuffled(make(), seed).matrix()
+        parts = pymetis.part_graph(8, pymetis.CSRAdjacency(matrix.indptr, matrix.indices), recursive=False)
+        ratios.append(report.cost / parts.edge_cuts)
+    return [Figure("edges between 8 shards over METIS' k-way", statistics.median(ratios), 1.2)]
 
 
 def _no_worse(make: Callable[[], Graph], slots: np.ndarray) -> list[Figure]:

@@ -2,8 +2,7 @@
 
 from importlib.metadata import version as _version
 
-from . import _errors, graph, page, physical, propagation, semiring, testing, utility
-from . import adaptive as layout
+from . import _errors, graph, layout, page, physical, propagation, semiring, testing, utility
 from ._catalog import Page
 from ._delivery import Subscription
 from ._errors import *  # noqa: F403

@@ -13,6 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float32
 
 from .._errors import InvalidArgumentError, InvalidTypeError
@@ -106,10 +107,33 @@ def _smooth(positions: Array, how: tuple[Objective, Pairs, Array]) -> Array:
     return 0.5 * jnp.sum(each)  # each pair stands twice
 
 
-@_smooth.defjvp
 def _smooth_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    """By positions with the fixed order of `slope`; by all else, such as weights and scale, as JAX does it."""
     positions, (objective, pairs, scale) = primals
-    return _smooth(*primals), jnp.vdot(objective.slope(positions, pairs, scale), tangents[0])
+    moved, by = tangents[0], jax.tree.leaves(tangents[1], is_leaf=_stays)
+    total = jnp.zeros((), jnp.float32)
+    if not _stays(moved):
+        total += jnp.vdot(objective.slope(positions, pairs, scale), moved)
+    leaves, tree = jax.tree.flatten(primals[1])
+    moving = [number for number, tangent in enumerate(by) if not _stays(tangent)]
+    if moving:
+
+        def of(*some: Array) -> Array:
+            every = list(leaves)
+            for number, leaf in zip(moving, some, strict=True):
+                every[number] = leaf
+            found: Array = _smooth.fun(positions, jax.tree.unflatten(tree, every))
+            return found
+
+        total += jax.jvp(of, [leaves[number] for number in moving], [by[number] for number in moving])[1]
+    return _smooth(*primals), total
+
+
+def _stays(tangent: Any) -> bool:
+    return isinstance(tangent, SymbolicZero)
+
+
+_smooth.defjvp(_smooth_jvp, symbolic_zeros=True)
 
 
 class Linear(Objective):
@@ -193,11 +217,13 @@ class Cut(Objective):
         return _apart(affinity, self.shard(slot_of_page))
 
     def shard(self, slot_of_page: np.ndarray) -> np.ndarray:
-        """The shard in which each page lies.
+        """The shard in which each page lies. Raises `InvalidArgumentError` for anything but one slot a page.
 
         >>> Cut(2).shard(np.array([2, 0, 1]))
         array([1, 0, 0])
         """
+        if slot_of_page.ndim != 1:
+            raise InvalidArgumentError(f"got slots of shape {slot_of_page.shape}; pass those of all pages, [pages]")
         return slot_of_page.astype(np.int64) * self.shards // max(len(slot_of_page), 1)
 
     def scales(self, pages: int) -> tuple[float, float]:

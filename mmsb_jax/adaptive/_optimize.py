@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float32, Int32
 
 from .._errors import InvalidArgumentError, InvalidTypeError
@@ -18,7 +17,7 @@ from .._require import require_instance, whole_number
 from ._affinity import Affinity
 from ._baselines import BASELINES
 from ._coarse import Coarse, hierarchy
-from ._descent import Descent
+from ._descent import Descent, falling_adam
 from ._layout import Layout
 from ._moves import improve
 from ._objective import Cut, Dirty, Linear, Log, Objective, Pairs, as_objective
@@ -96,9 +95,9 @@ def optimize(
         raise InvalidArgumentError(f"got a present layout of {len(now)} pages for a source of {affinity.num_pages}")
     say = progress or (lambda _: None)
     found: dict[str, np.ndarray] = {"present": now.page_of_slot}
-    for name, make in BASELINES.items():
+    for name, make in BASELINES.items() if affinity.num_pages else ():
         say(f"baseline: {name}")
-        if (order := make(affinity, _block(goal, block))) is not None:
+        if (order := make(affinity, _part(goal, block, affinity.num_pages))) is not None:
             found[name] = order
     cost = partial(_cost, goal, affinity)
     costs = {name: cost(order) for name, order in found.items()}
@@ -119,7 +118,8 @@ def optimize(
         costs=costs,
         best=best,
         seconds=time.perf_counter() - start,
-        missing=tuple(name for name in BASELINES if name not in found),
+        missing=tuple(name for name in BASELINES if name not in found and affinity.num_pages),
+        layouts={name: Layout.in_order(order) for name, order in found.items()},
     )
     return Optimized(layout, report)
 
@@ -153,10 +153,12 @@ def _improved(affinity: Affinity, goal: Objective, order: np.ndarray, seed: int,
     return np.lexsort([slots, part]).astype(np.int32)
 
 
-def _block(objective: Objective, block: Any) -> int:
-    """What METIS is to make parts of."""
+def _part(objective: Objective, block: Any, pages: int) -> int:
+    """Of how many pages METIS is to make parts."""
     if isinstance(objective, Log | Dirty):
         return objective.block
+    if isinstance(objective, Cut):
+        return max(1, -(-pages // objective.shards))
     return int(block)
 
 
@@ -235,8 +237,7 @@ def _descend(affinity: Affinity, goal: Objective, slots: np.ndarray, rounds: int
     if rate is None:
         descent = Descent(goal, pages=pages, rounds=rounds)
     else:
-        falling = optax.exponential_decay(rate * pages, 8 * rounds, 0.1 / (rate * pages), end_value=0.1)
-        descent = Descent(_Gentle(goal), pages=pages, rounds=rounds, optimizer=optax.adam(falling))
+        descent = Descent(_Gentle(goal), pages=pages, rounds=rounds, optimizer=falling_adam(rate * pages, rounds))
     ends = _run(descent, jnp.asarray(slots, jnp.float32), Pairs.of(affinity))
     return np.argsort(np.asarray(ends), kind="stable")
 

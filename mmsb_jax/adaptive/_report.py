@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import html
 
+from ._layout import Layout
+
 __all__ = ["LayoutReport"]
 
 
@@ -26,6 +28,8 @@ class LayoutReport:
     """Whose layout was returned."""
     seconds: float
     """How long it took, compilation included."""
+    layouts: dict[str, Layout] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    """The layout that each cost is of."""
     missing: tuple[str, ...] = ()
     """Baselines that couldn't be had: "metis" needs the package pymetis."""
 
