@@ -2,6 +2,7 @@
 
 What is used together (`Affinity`, `Trace`) becomes a cost of positions (`Linear`, `Log`, `Cut`, `Dirty`), which
 `optimize` descends along to a `Layout`; `relayout` moves a state's pages there. `locality` says how local accesses are.
+`rewrite` finds another graph for the same contents, with fewer edges.
 """
 
 from ._affinity import Affinity
@@ -12,6 +13,7 @@ from ._objective import Cut, Dirty, Linear, Log, Objective, Pairs
 from ._observe import Observed
 from ._optimize import Optimized, optimize
 from ._report import LayoutReport
+from ._rewrite import RewriteReport, Rewritten, rewrite
 from ._trace import Trace
 
 __all__ = [
@@ -29,9 +31,12 @@ __all__ = [
     "Observed",
     "Optimized",
     "Pairs",
+    "RewriteReport",
+    "Rewritten",
     "Trace",
     "entropy",
     "locality",
     "optimize",
     "relayout",
+    "rewrite",
 ]
