@@ -11,6 +11,7 @@ from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import mmsb_jax as mmsb
@@ -23,7 +24,7 @@ CAPACITY = 1024
 
 
 class Network(NamedTuple):
-    """A graph with its rules, the pages that are read, those without a rule, and a state that is up to date."""
+    """A graph with its rules, the pages that are read, those without a rule, and a state in which these are written."""
 
     graph: mmsb.ShadowPageGraph
     rules: list[mmsb.Rule]
@@ -57,9 +58,9 @@ class _Edges:
         return parent
 
 
-def _levels(edges: _Edges, levels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Makes the edges; returns pages that hand on, and pages to be read."""
-    size, copies, read = edges.level, [], []
+def _levels(edges: _Edges, levels: int) -> np.ndarray:
+    """Makes the edges; returns pages to be read."""
+    size, read = edges.level, []
     above = np.arange(size)
     for number in range(1, levels):
         pages = number * size + np.arange(size)
@@ -76,29 +77,26 @@ def _levels(edges: _Edges, levels: int) -> tuple[np.ndarray, np.ndarray]:
             at = parent[of, 0] - middle[0]
             edges.add(far[at].ravel(), np.repeat(kernel[of], far.shape[1]))
         edges.ways = (kernel, parent)
-        copies.append(copy)
         read.append(kernel[:: max(1, levels - number)])
         above = np.concatenate([kernel, copy, double])
-    return np.concatenate(copies), np.concatenate(read)
+    return np.concatenate(read)
 
 
 @cache
 def _network(quick: bool) -> Network:
     size = 40 if quick else 2**18 // LEVELS
     edges = _Edges(size)
-    copies, read = _levels(edges, LEVELS)
+    read = _levels(edges, LEVELS)
     parent, child = (np.concatenate(ends) for ends in zip(*edges.parts, strict=True))
     pages = LEVELS * size
     graph = mmsb.ShadowPageGraph.from_edges(parent, child, num_pages=pages)
-    folds = np.setdiff1d(np.arange(size, pages), copies)
-    rules = [
-        mmsb.Rule.passthrough("copy", pages=copies),
-        mmsb.Rule.semiring("least", pages=folds, semiring=mmsb.semiring.min_plus, words=slice(None)),
-    ]
+    ruled = np.arange(size, pages)
+    rules = [mmsb.Rule.semiring("least", pages=ruled, semiring=mmsb.semiring.min_plus, words=slice(None))]
     inputs = np.arange(size, dtype=np.int32)
-    state = mmsb.State.create(pages, page_bytes=4 * WORDS)
-    values = np.random.default_rng(1).random((size, WORDS), dtype=np.float32)
-    state = mmsb.apply(state, mmsb.DeltaBatch.make(state, inputs, values))
+    words = np.zeros((pages, WORDS), np.uint32)
+    words[:size] = np.random.default_rng(1).random((size, WORDS), dtype=np.float32).view(np.uint32)
+    slots, epochs = np.arange(pages, dtype=np.int32), np.zeros(pages, np.uint32)
+    state = mmsb.State(*map(jnp.asarray, (words, slots, epochs, np.uint32(1))))
     return Network(graph, rules, read, inputs, state)
 
 
@@ -115,7 +113,7 @@ def _wave(quick: bool, *, rewritten: bool) -> Program:
     if rewritten:
         found = _rewritten(quick)
         graph, rules = found.graph, list(found.rules)
-    plan = mmsb.RuleGraph.of(graph, rules, page_bytes=4 * WORDS)
+    plan = mmsb.RuleGraph.of(graph, rules)
 
     def run(state: mmsb.State, plan: mmsb.RuleGraph, dirty: jax.Array, read: jax.Array) -> Outcome:
         after = mmsb.propagate(plan, state, dirty, capacity=CAPACITY).state
