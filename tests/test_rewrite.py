@@ -98,6 +98,11 @@ def test_parallel_edges_meet_in_plus():
     assert counts_of([(0, 1)] * 2, [fold([1], SUM, weighted=True, dtype=jnp.int32)], weight=[2**24, 1])[0] == {}
     assert counts_of(edges, [fold([1, 2], SUM, dtype=jnp.int32)])[0] == {}
     assert counts_of([(0, 1)] * 2, [fold([1], weighted=True)], weight=[np.inf, 3])[0] == {}
+    # What some devices take for 0, and what no unsigned integer is.
+    assert counts_of([(0, 1)] * 2, [fold([1], weighted=True)], weight=[1e-40, 3])[0] == {}
+    masks = [fold([1], semiring.or_and, weighted=True, dtype=jnp.uint32)]
+    assert counts_of([(0, 1)] * 2, masks, weight=[-1, 3])[0] == {}
+    assert counts_of([(0, 1)] * 2, masks, weight=[12, 3])[1] == [(0, 1, 15.0)]
     assert counts_of([(0, 1)] * 2, [fold([1], weighted=True)], weight=[np.inf, np.inf])[0] == {"parallel": 1}
 
 
@@ -107,6 +112,9 @@ def test_chains_meet_in_times():
     assert found == ({"unread": 3, "chains": 4}, [(0, 4, 120.0), (0, 5, 144.0)], [1, 2, 3])
     copies = Rule.passthrough("copy", pages=[1, 2, 3])
     assert counts_of(edges, [copies, fold([4, 5], SUM)], [4, 5])[1] == [(0, 4, None), (0, 5, None)]
+    # A copy of a page of which one word alone is a copy.
+    first = [Rule.passthrough("first", pages=[1], words=0), Rule.passthrough("copy", pages=[2])]
+    assert counts_of([(0, 1), (1, 2)], first, [2])[0] == {}
     # Signs: saturation in between; kept pages are computed on, but read through.
     mixed = [fold(range(1, 6), weighted=True, dtype=jnp.int32)]
     assert counts_of(edges[:2], [fold([1, 2], weighted=True, dtype=jnp.int32)], [2], [2, -3])[0] == {}
@@ -141,6 +149,10 @@ def test_redundant_edges_are_those_that_a_longer_path_implies():
     assert counts_of(edges, [fold(range(1, 5), SUM, dtype=jnp.int32)], **both)[0] == {}
     assert counts_of([*path, (0, 4)], [fold([1, 2, 4]), fold([3], words=1)], **both)[0] == {}
     weighed = [fold([1, 2], weighted=True, dtype=jnp.int32)]
+    long = [(0, 1), (1, 2), (2, 3), (0, 3)]
+    for straight, goes in ((3, True), (2, False)):
+        rules = [fold([1, 2, 3], weighted=True, dtype=jnp.int32)]
+        assert (counts_of(long, rules, weight=[1, 1, 1, straight], **both)[0] == {"redundant": 1}) == goes, straight
     for straight, goes in ((7, True), (5, True), (4, False)):
         found = counts_of([(0, 1), (1, 2), (0, 2)], weighed, weight=[2, 3, straight], **both)
         assert (found[0] == {"redundant": 1}) == goes, straight
@@ -174,10 +186,28 @@ def test_common_expressions_are_computed_once():
     behind = [(0, 2), (1, 2), (0, 6), (1, 6), (4, 7), (6, 7), (2, 5)]
     assert counts_of(behind, [fold([2, 6], SUM), fold([5, 7], SUM)], [5, 7])[0] == {}
     assert counts_of(behind, [fold([2, 6], SUM), fold([5, 7], MIN)], [5, 7])[0]["shared"] == 1
+    # After 0, 2 and 6 are one: 4, 5, 2 isn't 2, 4, 5.
+    three = [(0, 2), (1, 2), (0, 6), (1, 6), (2, 7), (4, 7), (5, 7), (4, 8), (5, 8), (6, 8), (7, 9), (8, 9)]
+    for of, count in ((SUM, 0), (MIN, 1)):
+        rules = [fold([2, 6], SUM), fold([7, 8], of), fold([9], MIN)]
+        assert counts_of(three, rules, [7, 8, 9], only=["shared"], pages=10)[0].get("shared", 0) == 2 * count, of
+    # Two of each kind, all of the same parents.
+    two = [(p, c) for c in (2, 3, 4, 5) for p in (0, 1)] + [(3, 6), (5, 6)]
+    rules = [fold([2, 3], SUM), fold([4, 5], semiring.max_min), fold([6], MIN)]
+    assert counts_of(two, rules, [2, 4, 6])[1][-2:] == [(2, 6, None), (4, 6, None)]
     # Copies of pages that only share the words they compute.
     words = [fold([2, 3], SUM), Rule.passthrough("copy", pages=[4, 5])]
     assert counts_of(edges[:6], words)[0] == {}
     assert counts_of(edges[:6], [fold([2, 3], SUM), fold([4, 5], SUM, words=1)])[0] == {}
+
+
+def test_equal_hashes_prove_nothing(monkeypatch):
+    monkeypatch.setattr("mmsb_jax.adaptive._shared._mixed", np.zeros_like)
+    weighed = fold([2, 3], weighted=True)
+    assert counts_of([(0, 2), (0, 3), (2, 4), (3, 4)], [weighed, fold([4])], weight=[1, 2, 0, 0])[0] == {}
+    for family in FAMILIES:
+        found = sum(check(seed, family, ["shared"])["shared"] for seed in range(15))
+        assert found > 0
 
 
 def test_no_cycle_comes_of_other_edges():

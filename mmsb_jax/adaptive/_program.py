@@ -75,9 +75,8 @@ class Program:
 
     def needed(self) -> Bool[np.ndarray, " pages"]:
         """Pages that are read, and those that they are computed from."""
-        found = self.read | (self.class_of_page == _OPAQUE)
-        above = reach(Adjacency(self.start, None, self.parent), np.flatnonzero(found).astype(np.int32))
-        return np.asarray(found | above)
+        above = reach(Adjacency(self.start, None, self.parent), np.flatnonzero(self.read).astype(np.int32))
+        return np.asarray(self.read | above)
 
     def covered(self, outer: np.ndarray, inner: np.ndarray) -> Bool[np.ndarray, " n"]:
         """Whether pages of known class `outer` read of those of class `inner` only what that computes; or no class."""
