@@ -27,6 +27,7 @@ MODULES = (
     "spmv",
     "paths",
     "waves",
+    "rewrites",
     "graphs",
     "stream",
     "history",

@@ -2,7 +2,8 @@
 
 What is used together (`Affinity`, `Trace`) becomes a cost of positions (`Linear`, `Log`, `Cut`, `Dirty`), which
 `optimize` descends along to a `Layout`; `relayout` moves a state's pages there; `advise` measures whether waves would
-gain by it. `locality` says how local accesses are.
+gain by it. `locality` says how local accesses are. `rewrite` finds another graph with fewer edges for the same
+contents.
 """
 
 from ._advise import advise
@@ -16,6 +17,7 @@ from ._observe import Observed
 from ._optimize import Optimized, optimize
 from ._policy import Decision, Payback, Policy
 from ._report import LayoutReport
+from ._rewrite import RewriteReport, Rewritten, rewrite
 from ._trace import Trace
 
 __all__ = [
@@ -37,6 +39,8 @@ __all__ = [
     "Pairs",
     "Payback",
     "Policy",
+    "RewriteReport",
+    "Rewritten",
     "Trace",
     "advise",
     "clusters",
@@ -44,4 +48,5 @@ __all__ = [
     "locality",
     "optimize",
     "relayout",
+    "rewrite",
 ]

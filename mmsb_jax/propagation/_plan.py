@@ -137,7 +137,7 @@ class RuleGraph(eqx.Module):
             require_instance(rule, Rule, "Rule(name, pages=…, terms=…, update=…) makes one")
         if lanes < 1 or (width is not None and width < 1):
             raise InvalidArgumentError(f"got lanes={lanes}, width={width}; recompute at least one page at a time")
-        rule_of_page = _rule_of_page(graph, rules)
+        rule_of_page = rule_numbers(graph, rules)
         used = np.flatnonzero((graph.kind == EdgeKind.DATA) & (rule_of_page[graph.child] >= 0)).astype(np.int32)
         parent, child = graph.parent[used], graph.child[used]  # sorted by child, then parent
         weight = None if graph.weight is None else graph.weight[used]
@@ -246,7 +246,8 @@ def _numbers(slot_of_page: Any, pages: int) -> tuple[np.ndarray, np.ndarray] | t
     return slots.astype(np.int32), page
 
 
-def _rule_of_page(graph: ShadowPageGraph, rules: Sequence[Rule]) -> Int32[np.ndarray, " pages"]:
+def rule_numbers(graph: ShadowPageGraph, rules: Sequence[Rule]) -> Int32[np.ndarray, " pages"]:
+    """Which of the rules computes each page; −1: none. Raises as `RuleGraph.of` does."""
     rule_of_page = np.full(graph.num_pages, -1, np.int32)
     for number, rule in enumerate(rules):
         outside = rule.pages[(rule.pages < 0) | (rule.pages >= graph.num_pages)]

@@ -213,6 +213,36 @@ class Rule(eqx.Module):
         return cls(name, pages=pages, terms=[Term(semiring, read, weighted=weighted)], update=_Set(read), dtype=dtype)
 
 
+class Meaning(NamedTuple):
+    """What a rule does, where that is known: its words are those of its one parent, or a fold of those of them all."""
+
+    words: "_Words"
+    semiring: Semiring | None
+    """None: a copy."""
+    dtype: np.dtype | None
+    weighted: bool
+
+
+def meaning_of(rule: Rule) -> Meaning | None:
+    """What `Rule.semiring` and `Rule.passthrough` were told; None for all other rules, of which nothing is known.
+
+    >>> import mmsb_jax as mmsb
+    >>> meaning_of(mmsb.Rule.semiring("sum", pages=[2], semiring=mmsb.semiring.plus_times)).dtype
+    dtype('float32')
+    """
+    update = rule.update
+    if rule.static:
+        return None
+    if isinstance(update, _Copy) and rule.parents == Parents(1) and rule.dtype is None:
+        return Meaning(update.words, None, None, False)
+    # Without a dtype, words are what a caller passes: here of this kind, there of that.
+    if isinstance(update, _Set) and len(rule.terms) == 1 and rule.dtype is not None:
+        term = rule.terms[0]
+        if term.read == update.words and term.semiring.supports(rule.dtype):
+            return Meaning(update.words, term.semiring, rule.dtype, term.weighted)
+    return None
+
+
 @dataclass(frozen=True)
 class _Words:
     """Some words of a page. These are values, so that rules made twice are equal and share what is compiled."""
@@ -233,6 +263,17 @@ class _Words:
     @property
     def slice(self) -> slice:
         return slice(self.start, self.stop, self.step)
+
+    def cover(self, other: "_Words") -> bool:
+        """Whether all words of `other` are among these, however long a page is."""
+        (low, high, step), (first, last, stride) = self._plain(), other._plain()
+        if (low, high, step) in ((first, last, stride), (0, None, 1)):
+            return True
+        inside = step == 1 and stride > 0 and 0 <= low <= first
+        return inside and (high is None or (last is not None and 0 <= last <= high))
+
+    def _plain(self) -> tuple[int, int | None, int]:
+        return self.start or 0, self.stop, self.step or 1
 
     def __call__(self, page: Array) -> Array:
         return page[self.slice]
