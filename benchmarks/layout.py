@@ -153,7 +153,7 @@ def _worst(graphs: list[layout.Affinity], _: Any) -> list[Figure]:
     """By costs that are counted here, of orders that are made here."""
     worst = 0.0
     for graph in graphs:
-        slots = layout.optimize(graph, effort=0.05).layout.slot_of_page
+        slots = layout.optimize(graph, budget=0.05).layout.slot_of_page
         known = [rcm(graph, 64), metis(graph, 64), np.arange(graph.num_pages)]
         best = min(_linear(graph, np.argsort(order)) for order in known if order is not None)
         worst = max(worst, _linear(graph, slots) / best)
@@ -184,7 +184,7 @@ CASES = (
     Case(
         "layout/linear, random graphs",
         _random,
-        lambda graphs: Program(lambda: layout.optimize(graphs[0], effort=0.05).layout.slot_of_page),
+        lambda graphs: Program(lambda: layout.optimize(graphs[0], budget=0.05).layout.slot_of_page),
         figures=_worst,
     ),
 )

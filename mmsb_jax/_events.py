@@ -43,9 +43,9 @@ class EventKind(enum.StrEnum):
     ARTEFACT_INVALIDATED = "artefact_invalidated"
     """What was compiled from the page, behind COMPILER edges, is invalid. A `PagesMarked`."""
     OPTIMISATION_STARTED = "optimisation_started"
-    """Told by whoever optimises, with `bus.emit`. A `CustomEvent`."""
+    """Told by a bus that looks at its layout, and by whoever optimises, with `bus.emit`. A `CustomEvent`."""
     OPTIMISATION_DONE = "optimisation_done"
-    """Likewise."""
+    """Likewise; of a layout, `data` is the `mmsb.layout.Decision`."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -35,7 +35,7 @@ def test_what_is_promised_of_any_source(rng):
         pages, block, share = int(rng.integers(2, 60)), int(rng.integers(1, 9)), float(rng.uniform(0.1, 1))
         one, other = rng.integers(0, pages, (2, 80))
         affinity = lay.Affinity(one, other, rng.random(80), num_pages=pages, hits=rng.integers(0, 9, pages) + 1)
-        found = lay.clusters(affinity, share=share, block=block, effort=0.01)
+        found = lay.clusters(affinity, share=share, block=block, budget=0.01)
         use = affinity.hits / affinity.hits.sum()
         assert use[found.hot].sum() >= share - 1e-9
         coldest = found.hot[np.argmin(use[found.hot])]

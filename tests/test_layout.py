@@ -170,7 +170,7 @@ def test_never_worse_than_what_is_known(objective: str, rng: np.random.Generator
     affinity = grid(9, rng) if objective == "log" else random_affinity(rng, 60, 100)
     block = 9
     present = lay.Layout(rng.permutation(affinity.num_pages))
-    found = lay.optimize(affinity, objective=objective, block=block, present=present, effort=0.2, key=3)
+    found = lay.optimize(affinity, objective=objective, block=block, present=present, budget=0.2, key=3)
     assert found.report.missing == ()
     assert set(found.report.costs) == {"present", "descent", *BASELINES}
     goal = {"linear": lay.Linear(), "log": lay.Log(block), "cut": lay.Cut(8), "dirty": lay.Dirty(block)}[objective]
@@ -178,13 +178,13 @@ def test_never_worse_than_what_is_known(objective: str, rng: np.random.Generator
     for name, make in BASELINES.items():
         part = -(-affinity.num_pages // 8) if objective == "cut" else block
         assert found.report.costs[name] == goal.cost(affinity, slots_of(make(affinity, part))), name
-    again = lay.optimize(affinity, objective=objective, block=block, present=present, effort=0.2, key=3)
+    again = lay.optimize(affinity, objective=objective, block=block, present=present, budget=0.2, key=3)
     assert again.layout == found.layout
 
 
 def test_a_good_layout_is_left_alone():
     """A chain in order can't be improved on, and ties leave things as they are."""
-    found = lay.optimize(lay.Affinity(np.arange(49), np.arange(1, 50), num_pages=50), effort=0.1)
+    found = lay.optimize(lay.Affinity(np.arange(49), np.arange(1, 50), num_pages=50), budget=0.1)
     assert found.report.best == "present"
     assert found.layout == lay.Layout.identity(50)
     assert found.report.gain == 0
@@ -315,9 +315,9 @@ def test_an_objectives_own_parameters_have_gradients(rng):
 def test_a_second_optimisation_compiles_nothing(rng):
     chain = rng.permutation(40)
     affinity = lay.Affinity(chain[:-1], chain[1:], num_pages=40)
-    first = lay.optimize(affinity, objective="log", block=4, effort=0.02)
+    first = lay.optimize(affinity, objective="log", block=4, budget=0.02)
     before = _run_many._cache_size()
-    again = lay.optimize(affinity, objective="log", block=4, effort=0.02)
+    again = lay.optimize(affinity, objective="log", block=4, budget=0.02)
     assert _run_many._cache_size() == before
     assert again.layout == first.layout
     assert again.report.layouts[again.report.best] == again.layout
@@ -333,6 +333,13 @@ def test_no_pages_at_all():
 
 
 BAD = [
+    (
+        lambda: lay.optimize(lay.Affinity([0], [1], num_pages=2), key=jax.random.split(jax.random.key(0))),
+        TypeError,
+        "key",
+    ),
+    (lambda: lay.optimize(lay.Affinity([0], [1], num_pages=2), page_bytes=3), ValueError, "page_bytes"),
+    (lambda: lay.Trace.of("state"), TypeError, "State"),
     (lambda: lay.Cut(2).shard(np.zeros((2, 2), np.int32)), ValueError, "slots of shape"),
     (lambda: lay.Affinity([0], [5], num_pages=3), ValueError, "0 to 5|from 5 to 5"),
     (lambda: lay.Affinity([0, 1], [1], num_pages=3), ValueError, "2 and 1 page ids"),
@@ -361,7 +368,7 @@ BAD = [
     (lambda: lay.optimize(lay.Affinity([0], [1], num_pages=2), objective=3), TypeError, "pass an Objective"),
     (lambda: lay.optimize(lay.Affinity([0], [1], num_pages=2), block=0), ValueError, "block=0"),
     (lambda: lay.optimize(lay.Affinity([0], [1], num_pages=2), shards=1.5), ValueError, "shards=1.5"),
-    (lambda: lay.optimize(lay.Affinity([0], [1], num_pages=2), effort=0), ValueError, "effort=0"),
+    (lambda: lay.optimize(lay.Affinity([0], [1], num_pages=2), budget=0), ValueError, "budget=0"),
     (lambda: lay.optimize(lay.Affinity([0], [1], num_pages=2), key=-1), TypeError, "key=-1"),
     (lambda: lay.optimize(lay.Affinity([0], [1], num_pages=2), present=[0, 1]), TypeError, "Layout.of"),
     (lambda: lay.optimize(lay.Affinity([0], [1], num_pages=2), present=lay.Layout([0])), ValueError, "1 pages"),

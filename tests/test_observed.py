@@ -79,7 +79,7 @@ def test_deltas_and_edges_are_seen():
     seen = seen.edges([1, 1, 6], [4, 5, 2])
     found = lay.Affinity.of(seen)
     assert (found.one.tolist(), found.other.tolist(), found.weight.tolist()) == ([1, 1], [4, 5], [2, 1])
-    assert lay.optimize(seen, effort=0.05).report.pages == 6
+    assert lay.optimize(seen, budget=0.05).report.pages == 6
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from ._locality import Locality, entropy, locality
 from ._objective import Cut, Dirty, Linear, Log, Objective, Pairs
 from ._observe import Observed
 from ._optimize import Optimized, optimize
-from ._policy import Decision, Payback, Policy
-from ._report import LayoutReport
+from ._policy import Decision, Policy
+from ._report import LayoutReport, Payback
 from ._rewrite import RewriteReport, Rewritten, rewrite
 from ._trace import Trace
 

@@ -30,9 +30,10 @@ from ..propagation import Rule
 from ._affinity import Affinity
 from ._baselines import hotness, rcm
 from ._layout import Layout
-from ._policy import Decision, Payback, Policy
+from ._policy import Decision, Policy
+from ._report import Payback
 
-__all__ = ["advise", "look_seconds"]
+__all__ = ["advise", "look_seconds", "pairs_payback"]
 
 _TRIES = 5
 _LANES = 4096
@@ -88,6 +89,18 @@ def advise(
 def look_seconds(graph: ShadowPageGraph) -> float:
     """About how long `advise` takes."""
     return _SECONDS_PER_EDGE * (graph.num_pages + graph.num_edges)
+
+
+def pairs_payback(affinity: Affinity, now: Layout, then: Layout, page_words: int, spent: float) -> Payback:
+    """How long it takes to read the pages that are used with each page, page by page in the order of slots."""
+    pages = jnp.zeros((affinity.num_pages, page_words), jnp.uint32)
+    one = np.concatenate([affinity.one, affinity.other])
+    other = np.concatenate([affinity.other, affinity.one])
+    orders = []
+    for slots in (now.slot_of_page, then.slot_of_page):
+        orders.append(slots[other][np.argsort(slots[one], kind="stable")])
+    present, found = _reading(pages, *orders) if len(one) else (0.0, 0.0)
+    return Payback(present, found, 1.0, spent)
 
 
 class _Plea(NamedTuple):

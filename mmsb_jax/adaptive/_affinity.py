@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from .._errors import InvalidArgumentError, InvalidTypeError
 from .._require import whole_number
 from ..graph import EdgeKind, ShadowPageGraph
+from ..physical import State
 from ..propagation import SparseMatrix
 from ._trace import Trace
 
@@ -72,7 +73,7 @@ class Affinity:
     @classmethod
     def of(cls, source: Any) -> Affinity:
         """The affinity that lies in a graph (its edges, a parent is read with its child), a `SparseMatrix` or a SciPy
-        matrix (square; its entries), or a `Trace` (pages of one batch).
+        matrix (square; its entries), a `Trace` (pages of one batch), or a `State` (pages last changed in one tick).
 
         Raises `InvalidTypeError` for anything else.
         """
@@ -90,14 +91,16 @@ class Affinity:
             _require_square(source.shape)
             found = source.tocoo()
             return cls(found.row, found.col, np.abs(found.data), num_pages=found.shape[0])
+        if isinstance(source, State):
+            source = Trace.of(source)
         if isinstance(source, Trace):
             return cls(*source.pairs(), num_pages=source.num_pages, hits=source.hits())
         observed = getattr(source, "affinity", None)  # Observed, and what others may have counted
         if callable(observed):
             return cls.of(observed())
         raise InvalidTypeError(
-            f"got a {type(source).__name__}; pass a ShadowPageGraph, a SparseMatrix, a SciPy matrix, a Trace or an "
-            "Observed, or make an Affinity(one, other, weight, num_pages=…)"
+            f"got a {type(source).__name__}; pass a ShadowPageGraph, a SparseMatrix, a SciPy matrix, a Trace, a State "
+            "or an Observed, or make an Affinity(one, other, weight, num_pages=…)"
         )
 
     @property

@@ -53,7 +53,7 @@ class Clusters:
 
 
 def clusters(
-    source: Any, *, share: float | Any = 0.9, block: int | Any = 64, effort: float | Any = 1.0, key: int | Any = 0
+    source: Any, *, share: float | Any = 0.9, block: int | Any = 64, budget: float | Any = 1.0, key: int | Any = 0
 ) -> Clusters:
     """Find the fewest pages that take so much of all accesses, and put those that are used together into blocks.
 
@@ -66,7 +66,7 @@ def clusters(
       of its pairs.
     - `share`: of all accesses, greater than 0, at most 1.
     - `block`: pages in a cluster, at most.
-    - `effort`, `key`: as for `optimize`, which is asked for blocks.
+    - `budget`, `key`: as for `optimize`, which is asked for blocks.
 
     **Returns:** `Clusters`.
 
@@ -85,7 +85,7 @@ def clusters(
     use = np.asarray(use_of(affinity), np.float64)
     hot = _hot(use, float(share))
     inner = _among(affinity, hot)
-    order = hot[optimize(inner, objective=Log(size), effort=effort, key=key).layout.page_of_slot]
+    order = hot[optimize(inner, objective=Log(size), budget=budget, key=key).layout.page_of_slot]
     number = np.arange(len(hot)) // size
     total = max(use.sum(), np.finfo(np.float64).tiny)
     heat = np.bincount(number, use[order] / total, -(-len(hot) // size))

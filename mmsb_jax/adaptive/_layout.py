@@ -18,11 +18,13 @@ __all__ = ["Layout", "relayout"]
 
 
 class Layout:
-    """Which slot each page lies in: a permutation, checked. Immutable; NumPy, on the host.
+    """Which slot each page lies in: a permutation, checked. Immutable; NumPy, on the host. As an array, the slots.
 
     >>> layout = Layout([2, 0, 1])
     >>> layout, layout.page_of_slot, layout.inverse()
     (Layout(3 pages), array([1, 2, 0], dtype=int32), Layout(3 pages))
+    >>> np.asarray(layout)
+    array([2, 0, 1], dtype=int32)
     """
 
     slot_of_page: Int32[np.ndarray, " pages"]
@@ -88,6 +90,9 @@ class Layout:
 
     def __len__(self) -> int:
         return len(self.slot_of_page)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.slot_of_page, dtype=dtype, copy=copy)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Layout) and np.array_equal(self.slot_of_page, other.slot_of_page)

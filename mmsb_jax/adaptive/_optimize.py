@@ -14,6 +14,8 @@ from jaxtyping import Array, Float32, Int32
 
 from .._errors import InvalidArgumentError, InvalidTypeError
 from .._require import require_instance, whole_number
+from ..physical import State, page_words_of
+from ._advise import pairs_payback
 from ._affinity import Affinity
 from ._baselines import BASELINES
 from ._coarse import Coarse, hierarchy
@@ -23,6 +25,7 @@ from ._moves import improve
 from ._objective import Cut, Dirty, Linear, Log, Objective, Pairs, as_objective
 from ._report import LayoutReport
 from ._swaps import exchange
+from ._trace import Trace
 
 __all__ = ["Optimized", "optimize"]
 
@@ -54,8 +57,9 @@ def optimize(
     block: int | Any = 64,
     shards: int | Any = 8,
     present: Layout | Any | None = None,
-    effort: float | Any = 1.0,
-    key: int | Any = 0,
+    budget: float | Any = 1.0,
+    key: int | jax.Array | Any = 0,
+    page_bytes: int | Any | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> Optimized:
     """Find a layout that keeps together what is used together.
@@ -68,12 +72,15 @@ def optimize(
 
     **Arguments**
 
-    - `source`: a `ShadowPageGraph`, `SparseMatrix`, SciPy matrix, `Trace` or `Affinity`.
+    - `source`: a `ShadowPageGraph`, `SparseMatrix`, SciPy matrix, `Trace`, `Observed` or `Affinity`; or a `State`, for
+      which pages that were last changed in one tick are used together.
     - `objective`: "linear", "log", "cut", "dirty", or an `Objective`.
     - `block`: slots in a block, for "log" and "dirty"; `shards`: for "cut".
-    - `present`: the layout that there is; each page in the slot of its id unless given.
-    - `effort`: how long to descend, 1 by default; time is in proportion.
-    - `key`: a whole number; the same gives the same layout.
+    - `present`: the layout that there is: unless given, that of a `State`; otherwise each page in the slot of its id.
+    - `budget`: how long to descend, 1 by default; time is in proportion.
+    - `key`: a whole number, or a key of `jax.random`; the same gives the same layout.
+    - `page_bytes`: if given, it is measured on this device how long it takes to read pages of that size pair by pair,
+      before and after, for the report's `payback`.
     - `progress`: called with a line of text now and then, such as `print`.
 
     **Returns:** `Optimized(layout, report)`.
@@ -88,7 +95,11 @@ def optimize(
     start = time.perf_counter()
     affinity = Affinity.of(source)
     goal = as_objective(objective, block, shards)
-    seed, strength = _checked(key, effort)
+    if isinstance(goal, Dirty) and goal.trace is None and isinstance(source, Trace | State):
+        goal = Dirty(goal.block, source if isinstance(source, Trace) else Trace.of(source))
+    if present is None and isinstance(source, State):
+        present = Layout.of(source)
+    seed, strength = _checked(key, budget)
     now = Layout.identity(affinity.num_pages) if present is None else present
     require_instance(now, Layout, "Layout.of(state) is the one that a state has")
     if len(now) != affinity.num_pages:
@@ -111,6 +122,8 @@ def optimize(
             found["descent"], costs["descent"] = moved, cost(moved)
     best = _best(costs)
     layout = now if best == "present" else Layout.in_order(found[best])
+    spent = time.perf_counter() - start
+    payback = None if page_bytes is None else pairs_payback(affinity, now, layout, page_words_of(page_bytes), spent)
     report = LayoutReport(
         objective=goal.name,
         pages=affinity.num_pages,
@@ -119,25 +132,34 @@ def optimize(
         best=best,
         seconds=time.perf_counter() - start,
         missing=tuple(name for name in BASELINES if name not in found and affinity.num_pages),
+        payback=payback,
         layouts={name: Layout.in_order(order) for name, order in found.items()},
     )
     return Optimized(layout, report)
 
 
-def _checked(key: Any, effort: Any) -> tuple[int, float]:
-    seed = whole_number(key)
+def _checked(key: Any, budget: Any) -> tuple[int, float]:
+    seed = _seed(key)
     if seed is None or seed < 0:
-        raise InvalidTypeError(f"got key={key!r}; pass a whole number from 0 on")
-    if isinstance(effort, bool) or not isinstance(effort, int | float) or not 0 < effort < np.inf:
-        raise InvalidArgumentError(f"got effort={effort!r}; pass a number greater than 0")
-    return seed, float(effort)
+        raise InvalidTypeError(f"got key={key!r}; pass a whole number from 0 on, or a key of jax.random")
+    if isinstance(budget, bool) or not isinstance(budget, int | float) or not 0 < budget < np.inf:
+        raise InvalidArgumentError(f"got budget={budget!r}; pass a number greater than 0")
+    return seed, float(budget)
+
+
+def _seed(key: Any) -> int | None:
+    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
+        key = jax.random.key_data(key)
+    if isinstance(key, jax.Array | np.ndarray) and key.dtype == jnp.uint32 and key.ndim == 1:
+        return int.from_bytes(np.asarray(key).tobytes(), "little")
+    return whole_number(key)
 
 
 def _best(costs: dict[str, float]) -> str:
     return min(costs, key=lambda name: (costs[name], name != "present"))
 
 
-def _improved(affinity: Affinity, goal: Objective, order: np.ndarray, seed: int, effort: float) -> np.ndarray:
+def _improved(affinity: Affinity, goal: Objective, order: np.ndarray, seed: int, budget: float) -> np.ndarray:
     """The order after exact moves, where there are any for the objective. It may be worse."""
     if isinstance(goal, Linear):
         return improve(affinity, order, _MOVE_ROUNDS if affinity.num_pages <= _COARSEST else 1)
@@ -148,7 +170,7 @@ def _improved(affinity: Affinity, goal: Objective, order: np.ndarray, seed: int,
         part = goal.shard(slots)
     else:
         return order
-    rounds = max(1, round(effort * min(_EXCHANGES, _WORK / max(affinity.pairs, 1))))
+    rounds = max(1, round(budget * min(_EXCHANGES, _WORK / max(affinity.pairs, 1))))
     part = exchange(affinity, part.astype(np.int64), rounds, seed)
     return np.lexsort([slots, part]).astype(np.int32)
 
@@ -169,7 +191,7 @@ def _cost(objective: Objective, affinity: Affinity, order: np.ndarray) -> float:
 
 
 def _descended(
-    affinity: Affinity, goal: Objective, seed: int, effort: float, say: Callable[[str], object]
+    affinity: Affinity, goal: Objective, seed: int, budget: float, say: Callable[[str], object]
 ) -> Int32[np.ndarray, " pages"]:
     """The order that descents come to, of the pages that are used with others; the rest behind them."""
     used = np.unique(np.concatenate([affinity.one, affinity.other]))
@@ -178,18 +200,18 @@ def _descended(
     core = Affinity(place[affinity.one], place[affinity.other], affinity.weight, num_pages=len(used))
     rng = np.random.default_rng(seed)
     if core.num_pages <= _SMALL:
-        order = _from_many(core, goal, rng, effort)
+        order = _from_many(core, goal, rng, budget)
     else:
-        order = _multilevel(core, goal, rng, effort, say)
+        order = _multilevel(core, goal, rng, budget, say)
     alone = np.ones(affinity.num_pages, np.bool_)
     alone[used] = False
     return np.concatenate([used[order], np.flatnonzero(alone)]).astype(np.int32)
 
 
-def _from_many(affinity: Affinity, goal: Objective, rng: np.random.Generator, effort: float) -> np.ndarray:
+def _from_many(affinity: Affinity, goal: Objective, rng: np.random.Generator, budget: float) -> np.ndarray:
     """The best of many descents side by side."""
     starts = np.stack([rng.permutation(affinity.num_pages) for _ in range(_STARTS)]).astype(np.float32)
-    rounds = max(1, round(_ROUNDS_SMALL * effort))
+    rounds = max(1, round(_ROUNDS_SMALL * budget))
     descent = Descent(goal, pages=affinity.num_pages, rounds=rounds)
     ends = np.asarray(_run_many(descent, jnp.asarray(starts), Pairs.of(affinity)))
     found = np.argsort(ends, axis=1, kind="stable").astype(np.int32)
@@ -200,19 +222,19 @@ def _from_many(affinity: Affinity, goal: Objective, rng: np.random.Generator, ef
 
 
 def _multilevel(
-    affinity: Affinity, goal: Objective, rng: np.random.Generator, effort: float, say: Callable[[str], object]
+    affinity: Affinity, goal: Objective, rng: np.random.Generator, budget: float, say: Callable[[str], object]
 ) -> np.ndarray:
     """A coarse order first, then finer ones that begin with it."""
     levels = hierarchy(affinity, _COARSEST, seed=int(rng.integers(2**31)))
     graphs = [affinity, *(level.affinity for level in levels)]
     coarsest = graphs[-1]
     say(f"descent of {coarsest.num_pages} pages")
-    rounds = max(1, round(_rounds(coarsest, _ROUNDS) * effort))
+    rounds = max(1, round(_rounds(coarsest, _ROUNDS) * budget))
     order = _descend(coarsest, _shrunk(goal, coarsest, affinity), rng.permutation(coarsest.num_pages), rounds, None)
     for finer, level in zip(reversed(graphs[:-1]), reversed(levels), strict=True):
         say(f"descent of {finer.num_pages} pages")
         start = _unfolded(order, level, rng)
-        rounds = max(1, round(_rounds(finer, _ROUNDS_FINE) * effort))
+        rounds = max(1, round(_rounds(finer, _ROUNDS_FINE) * budget))
         order = _descend(finer, _shrunk(goal, finer, affinity), start, rounds, 0.03)
     return order
 

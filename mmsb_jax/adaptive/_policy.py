@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .._errors import InvalidArgumentError
 from .._require import whole_number
 from ._layout import Layout
-from ._report import LayoutReport
+from ._report import LayoutReport, Payback
 
-__all__ = ["Decision", "Payback", "Policy", "as_policy"]
+__all__ = ["Decision", "Policy", "as_policy"]
 
 _MODES = ("off", "advise", "auto")
 
@@ -55,29 +55,6 @@ def as_policy(value: Any) -> Policy:
     if isinstance(value, str):
         return Policy(value)
     raise InvalidArgumentError(f"got layout={value!r}; pass 'off', 'advise', 'auto', or an mmsb.layout.Policy(…)")
-
-
-class Payback(NamedTuple):
-    """Measured, not modelled: how long it takes to read what a wave over everything reads.
-
-    >>> Payback(present=0.09, found=0.03, share=0.5, spent=1.5).waves
-    50.0
-    """
-
-    present: float
-    """Seconds, from where pages lie now."""
-    found: float
-    """Seconds, from where they would lie."""
-    share: float
-    """The part of this that waves read, on average."""
-    spent: float
-    """Seconds that the search took, and moving the pages will."""
-
-    @property
-    def waves(self) -> float:
-        """After how many waves that is earned; infinite where nothing is gained."""
-        saved = (self.present - self.found) * self.share
-        return self.spent / saved if saved > 0 else float("inf")
 
 
 @dataclasses.dataclass(frozen=True)

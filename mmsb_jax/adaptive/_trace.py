@@ -10,7 +10,8 @@ from jaxtyping import Float64, Int32, Int64
 from numpy.typing import ArrayLike
 
 from .._errors import InvalidArgumentError, InvalidTypeError
-from .._require import whole_number
+from .._require import require_instance, whole_number
+from ..physical import State
 
 __all__ = ["Trace"]
 
@@ -46,6 +47,22 @@ class Trace:
         self.num_pages = count
         self.page = page.astype(np.int32)
         self.start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+    @classmethod
+    def of(cls, state: State | Any) -> Trace:
+        """What a state says of itself: the pages that were last changed in one tick are a batch.
+
+        >>> import jax.numpy as jnp
+        >>> state = mmsb.State.create(3, page_bytes=4).advance()
+        >>> state = mmsb.apply(state, mmsb.DeltaBatch.make(state, [0, 2], jnp.uint32([[1], [1]])))
+        >>> Trace.of(state).page
+        array([0, 2], dtype=int32)
+        """
+        require_instance(state, State, "State.create(…) makes one")
+        epoch = np.asarray(state.epoch)
+        by_tick = np.argsort(epoch, kind="stable")
+        by_tick = by_tick[epoch[by_tick] > 0]
+        return cls(np.split(by_tick, np.flatnonzero(np.diff(epoch[by_tick])) + 1), num_pages=state.num_pages)
 
     def __len__(self) -> int:
         """How many batches there are."""
