@@ -88,7 +88,7 @@ def clusters(
     order = hot[optimize(inner, objective=Log(size), budget=budget, key=key).layout.page_of_slot]
     number = np.arange(len(hot)) // size
     total = max(use.sum(), np.finfo(np.float64).tiny)
-    heat = np.bincount(number, use[order] / total, -(-len(hot) // size))
+    heat = np.bincount(number, use[order] / total, -(-len(hot) // size)).astype(np.float64)  # of none: integers
     by_heat = np.argsort(-heat, kind="stable")
     rank = np.empty_like(by_heat)
     rank[by_heat] = np.arange(len(by_heat))

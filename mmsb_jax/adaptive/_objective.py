@@ -19,7 +19,7 @@ from jaxtyping import Array, Float32
 from .._errors import InvalidArgumentError, InvalidTypeError
 from .._require import whole_number
 from ..propagation import SparseMatrix
-from ..propagation._pairs import pair_sum
+from ..propagation._pairs import pair_sum, pair_total
 from ._affinity import Affinity
 from ._trace import Trace
 
@@ -103,8 +103,8 @@ class Objective(eqx.Module):
 @jax.custom_jvp
 def _smooth(positions: Array, how: tuple[Objective, Pairs, Array]) -> Array:
     objective, pairs, scale = how
-    each = pair_sum(pairs.matrix, positions, lambda own, other: objective.between(own, other, scale))
-    return 0.5 * jnp.sum(each)  # each pair stands twice
+    # Each pair stands twice.
+    return 0.5 * pair_total(pairs.matrix, positions, lambda own, other: objective.between(own, other, scale))
 
 
 def _smooth_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:

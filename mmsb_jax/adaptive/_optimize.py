@@ -199,26 +199,35 @@ def _descended(
     place[used] = np.arange(len(used), dtype=np.int32)
     core = Affinity(place[affinity.one], place[affinity.other], affinity.weight, num_pages=len(used))
     rng = np.random.default_rng(seed)
-    if core.num_pages <= _SMALL:
-        order = _from_many(core, goal, rng, budget)
-    else:
-        order = _multilevel(core, goal, rng, budget, say)
     alone = np.ones(affinity.num_pages, np.bool_)
     alone[used] = False
-    return np.concatenate([used[order], np.flatnonzero(alone)]).astype(np.int32)
+
+    def whole(order: np.ndarray) -> Int32[np.ndarray, " pages"]:
+        return np.concatenate([used[order], np.flatnonzero(alone)]).astype(np.int32)
+
+    if core.num_pages <= _SMALL:
+        # Costs are those of all pages: an objective may know of pages by their ids.
+        return whole(_from_many(core, goal, rng, budget, lambda order: _cost(goal, affinity, whole(order))))
+    return whole(_multilevel(core, goal, rng, budget, say))
 
 
-def _from_many(affinity: Affinity, goal: Objective, rng: np.random.Generator, budget: float) -> np.ndarray:
+def _from_many(
+    affinity: Affinity,
+    goal: Objective,
+    rng: np.random.Generator,
+    budget: float,
+    cost: Callable[[np.ndarray], float],
+) -> np.ndarray:
     """The best of many descents side by side."""
     starts = np.stack([rng.permutation(affinity.num_pages) for _ in range(_STARTS)]).astype(np.float32)
     rounds = max(1, round(_ROUNDS_SMALL * budget))
     descent = Descent(goal, pages=affinity.num_pages, rounds=rounds)
     ends = np.asarray(_run_many(descent, jnp.asarray(starts), Pairs.of(affinity)))
     found = np.argsort(ends, axis=1, kind="stable").astype(np.int32)
-    orders = sorted(found, key=partial(_cost, goal, affinity))[:_REFINED]
+    orders = sorted(found, key=cost)[:_REFINED]
     if isinstance(goal, Linear):
         orders = [improve(affinity, order, _MOVE_ROUNDS) for order in orders]
-    return min(orders, key=partial(_cost, goal, affinity))
+    return min(orders, key=cost)
 
 
 def _multilevel(

@@ -20,6 +20,16 @@ def pair_sum(
 
     What a semiring can't say: its ⊗ sees the entry and x[j] alone.
     """
+    found: Array = fold_up(matrix, _pieces(matrix, x, pair), jnp.add, jnp.zeros(1, jnp.float32))
+    return found
+
+
+def pair_total(matrix: SparseMatrix, x: Float32[Array, " n"], pair: Callable[[Array, Array], Array]) -> Array:
+    """`Σ_ij A[i, j] · pair(x[i], x[j])`. To be differentiated by all but x: rows aren't put together first."""
+    return sum((jnp.sum(piece) for piece in _pieces(matrix, x, pair)), jnp.zeros((), jnp.float32))
+
+
+def _pieces(matrix: SparseMatrix, x: Array, pair: Callable[[Array, Array], Array]) -> list[Array]:
     gathered = spread(x, [block.columns for block in matrix.first], None)
 
     def terms(b: int, block: Block) -> Callable[[int], Array]:
@@ -31,5 +41,4 @@ def pair_sum(
 
         return term
 
-    found: Array = fold_up(matrix, fold_first(matrix, terms, jnp.add), jnp.add, jnp.zeros(1, jnp.float32))
-    return found
+    return fold_first(matrix, terms, jnp.add)
