@@ -3,11 +3,12 @@
 import time
 from typing import Any
 
+import jax
 import numpy as np
 
 from ._arguments import as_intent
 from ._engine import Engine
-from ._errors import InvalidArgumentError
+from ._errors import BusClosedError, InvalidArgumentError, InvalidTypeError, LogFailedError
 from ._events import EventKind
 from ._require import require_instance
 from ._session import operation
@@ -53,16 +54,19 @@ class Arranger:
         """Whether waves have taken long enough for a look to be worth its time."""
         if self.policy.mode == "off" or self._waves < _LEAST_WAVES:
             return False
-        price = look_seconds(graph) if self._price is None else self._price
-        return self._since_look >= self.policy.patience * price
+        if self._price is None:
+            self._price = look_seconds(graph)
+        return self._since_look >= self.policy.patience * self._price
 
     def looked(self, decision: Decision) -> None:
         """Note what was decided; the next look is a longer time away."""
         self.decisions.append(decision)
         self._price = 2 * max(decision.seconds, self._price or 0.0)
         self._since_look = 0.0
-        if decision.applied:
-            self._first = None  # the next wave is compiled for the new layout
+
+    def moved(self) -> None:
+        """The next wave is compiled for another layout."""
+        self._first = None
 
     @property
     def horizon(self) -> int:
@@ -87,7 +91,10 @@ class Arranging(Writing):
 
     @property
     def layout(self) -> Layout:
-        """In which slot each fixed-size page lies."""
+        """In which slot each fixed-size page lies, as the log has it.
+
+        While pages live in host memory, rows on the device come and go, and `state` shows pages in the order of ids.
+        """
         self._check_open()
         return Layout(self._catalog.slot_of_page)
 
@@ -130,7 +137,7 @@ class Arranging(Writing):
     def undo_layout(self, *, intent: str | Any | None = None) -> int:
         """Take the last change of the layout back, exactly: a commit as well. Again, and the one before goes.
 
-        What a checkpoint has merged, when the run was opened again, counts as one change.
+        What a checkpoint or a compaction has merged, when the run was opened again, counts as one change.
 
         **Returns:** how many rows moved. **Raises:** `InvalidArgumentError` when there is nothing to take back, and as
         `relayout`.
@@ -171,9 +178,16 @@ class Arranging(Writing):
         ```
         """
         start = time.perf_counter()
+        self._require_at_home()
+        if "present" in how:
+            raise InvalidTypeError("got present=…; the present layout is that of the bus")
         self._tell(EventKind.OPTIMISATION_STARTED, None)
         used = self._catalog.graph if source is None else source
-        found = optimize(used, objective=objective, present=self.layout, **how)
+        try:
+            found = optimize(used, objective=objective, present=self.layout, **how)
+        except BaseException:
+            self._tell(EventKind.OPTIMISATION_DONE, None)
+            raise
         report = found.report
         better = report.best != "present"
         reason = (
@@ -196,10 +210,15 @@ class Arranging(Writing):
         if not arranger.due(self._catalog.graph):
             return
         self._tell(EventKind.OPTIMISATION_STARTED, None)
-        decision = self._advice()
-        if decision.layout is not None and arranger.policy.mode == "auto":
-            self.relayout(decision.layout, intent=f"layout: {decision.reason}")
-            decision = _applied(decision)
+        try:
+            decision = self._advice()
+            if decision.layout is not None and arranger.policy.mode == "auto":
+                self.relayout(decision.layout, intent=f"layout: {decision.reason}")
+                decision = _applied(decision)
+        except (LogFailedError, BusClosedError):
+            raise
+        except Exception as why:  # the wave is committed: its caller isn't to suffer from a look
+            decision = Decision(False, f"the look failed: {type(why).__name__}: {why}", tick=self.tick)
         arranger.looked(decision)
         self._tell(EventKind.OPTIMISATION_DONE, decision)
 
@@ -226,19 +245,23 @@ class Arranging(Writing):
     def _move(self, moved: LayoutRecord, intent: str | None) -> int:
         if not len(moved):
             return 0
-        if self._engine.residency is not None:
-            raise InvalidArgumentError(
-                "pages of this bus live in host memory, and their rows come and go, so there is no layout to change; "
-                "move_page(…, 'device') first"
-            )
+        self._require_at_home()
         table = moved.of(self._catalog.slot_of_page)
         with self._guarded():
-            state = self._engine.rearranged(table)
+            state = jax.block_until_ready(self._engine.rearranged(table))  # not logged before it is there
             self._log.append_layout(self.tick, moved, digest=self._engine.lanes(), intent=intent)
             self._engine.adopt_layout(state)
             self._catalog.arrange(moved)
             self._plan = None
+        self._arranger.moved()
         return len(moved)
+
+    def _require_at_home(self) -> None:
+        if self._engine.residency is not None:
+            raise InvalidArgumentError(
+                "pages of this bus live in host memory, or did, and rows come and go, so there is no layout to change; "
+                "migrate_page(…, 'device'), stop the bus, and open the run again without device_pages"
+            )
 
 
 def _applied(decision: Decision) -> Decision:

@@ -14,6 +14,7 @@ from ._require import whole_number
 from ._residency import LOCATIONS
 from .graph import EdgeKind, ShadowPageGraph
 from .page import EdgeRecords, LayoutRecord, PageRecord
+from .page.log._layout_record import standing
 from .physical import PINNED, Allocator
 from .propagation import Rule
 
@@ -90,13 +91,9 @@ class Catalog:
         return self._graph
 
     def arrange(self, moved: LayoutRecord) -> None:
-        """Enter rows that moved. What undoes the last change takes that away."""
+        """Enter rows that moved."""
         self.slot_of_page = moved.of(self.slot_of_page)
-        last = self.moves[-1].inverse() if self.moves else None
-        if last and np.array_equal(last.before, moved.before) and np.array_equal(last.after, moved.after):
-            self.moves.pop()
-        else:
-            self.moves.append(moved)
+        self.moves = standing(self.moves, moved, self.slot_of_page)
 
     @property
     def table(self) -> np.ndarray | None:

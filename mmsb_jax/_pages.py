@@ -1,5 +1,6 @@
 """The pages of a bus: making, copying, resizing and deleting them, and where they live."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
@@ -223,13 +224,16 @@ class Pages(Session):
         now, name = self.tick, self.source_id(source)
         wave = name if plan is None else self.source_id("propagation")
         with self._guarded():
+            start = time.perf_counter()
             step = self._engine.tick(plan, self._engine.batch(ids, raw, name), wave)
+            seconds = time.perf_counter() - start
             if not np.any(np.asarray(step.deltas.page) < self._engine.num_pages):
                 self._engine.adopt_unchanged(step, now)
                 return None
             self._commit(step, wave, intent, waved=propagate)
         if plan is not None:
             self._counters.waved(step.report)
+            self._after_wave(step.report, seconds)
         if not propagate:
             self._pending.update(ids.tolist())
         return self.tick

@@ -256,6 +256,69 @@ def test_a_checkpoint_that_lies_otherwise_than_the_log_says_is_reported():
         verify(storage)
 
 
+class TestUndoing:
+    def test_going_back_by_hand_is_a_change_like_any_other(self):
+        one, two = permuted(1), permuted(2)
+        with mmsb.start(page_bytes=8, capacity=PAGES) as bus:
+            for layout in (one, two, one):
+                bus.relayout(layout)
+            for expected in (two, one, Layout.identity(PAGES)):
+                bus.undo_layout()
+                assert bus.layout == expected
+
+    @pytest.mark.parametrize("merge", ["checkpoint", "compact", None])
+    def test_what_was_undone_stays_undone_after_reopening(self, merge, run_dir):
+        with mmsb.start(run_dir, page_bytes=8, capacity=PAGES) as bus:
+            filled(bus)
+            bus.relayout(permuted(1))
+            bus.relayout(permuted(2))
+            if merge:
+                getattr(bus, merge)(*([bus.tick] if merge == "compact" else []))
+            bus.undo_layout()
+        with mmsb.start(run_dir) as bus:
+            assert bus.layout == permuted(1)
+            bus.undo_layout()
+            assert bus.layout == Layout.identity(PAGES)
+            with pytest.raises(mmsb.InvalidArgumentError, match="no change"):
+                bus.undo_layout()
+        verify(run_dir)
+
+
+def test_a_recording_that_goes_on_keeps_layout_and_edges(run_dir):
+    def step(x):
+        return {"a": x["a"] * 1.01 + 1, "b": x["b"] + 1}
+
+    init = {"a": np.arange(64, dtype=np.float32), "b": np.zeros(64, np.float32)}
+    how = {"path": run_dir, "progress": False, "page_bytes": 64}
+    mmsb.record(step, init, 4, **how)
+    layout = Layout(np.arange(8)[::-1])
+    with mmsb.start(run_dir) as bus:
+        bus.relayout(layout)
+        bus.add_dependency(0, 1)
+    mmsb.record(step, init, 12, resume=True, keyframe_every=2, **how)
+    verify(run_dir)
+    assert Layout.of(mmsb.replay(run_dir)) == layout
+    with mmsb.start(run_dir) as bus:
+        assert bus.layout == layout
+        assert bus.graph.num_edges == 1
+
+
+def test_a_damaged_catalogue_of_a_base_costs_only_what_is_shared(run_dir):
+    for damage in (False, True, False):
+        with mmsb.start(run_dir, page_bytes=8, capacity=PAGES) as bus:
+            page = bus.create_page(8)
+            bus.relayout(permuted(page.id))
+            bus.update_page(page, np.float32([page.id, 1]))
+            info = bus.checkpoint()
+        if damage:
+            file = next((run_dir / "checkpoints").glob(f"{info.stem}*.frames"))
+            data = bytearray(file.read_bytes())
+            data[100] ^= 1
+            file.write_bytes(data)
+    assert open_checkpoint(run_dir, info).shared_files == 0
+    open_checkpoint(run_dir, info).load()
+
+
 class TestRefused:
     def test_layouts_that_do_not_fit(self):
         with mmsb.start(page_bytes=8, capacity=PAGES) as bus:

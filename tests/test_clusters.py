@@ -46,8 +46,11 @@ def test_what_is_promised_of_any_source(rng):
         np.testing.assert_allclose(found.heat, np.bincount(found.of_page[found.hot], use[found.hot]))
         assert (np.diff(found.heat) <= 1e-12).all()
         in_order = found.of_page[found.layout.page_of_slot]
-        assert in_order[: len(found.hot)].tolist() == sorted(in_order[: len(found.hot)])
         assert (in_order[len(found.hot) :] == -1).all()
+        blocks = [set(in_order[at : at + block].tolist()) - {-1} for at in range(0, len(found.hot), block)]
+        assert all(len(each) == 1 for each in blocks)  # a block each
+        full = [min(each) for each in blocks if sizes[min(each)] == block]
+        assert full == sorted(full)
 
 
 def test_what_is_hot_of_a_trace_is_what_was_accessed_most():

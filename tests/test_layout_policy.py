@@ -106,3 +106,28 @@ class TestByItself:
         assert not moved
         assert decisions
         assert not any(decision.worth for decision in decisions)
+
+    def test_a_look_that_fails_harms_nobody(self, monkeypatch):
+        def fails(*_, **__):
+            raise MemoryError("no room for a second copy")
+
+        monkeypatch.setattr("mmsb_jax._arranging.advise", fails)
+        with mmsb.start(page_bytes=8, capacity=PAGES, layout=Policy("auto", horizon=np.int64(5), patience=0)) as bus:
+            pages, _ = filled(bus)
+            for value in range(5):
+                bus.update_page(pages[0], np.float32([value + 100, 0]))
+                bus.propagate()
+            assert [each.reason for each in bus.layout_decisions][:1] == [
+                "the look failed: MemoryError: no room for a second copy"
+            ]
+            assert not bus._pending
+
+    def test_pages_in_host_memory_are_looked_at_ever_more_seldom(self):
+        with mmsb.start(page_bytes=8, capacity=PAGES, device_pages=PAGES, layout=Policy("auto", patience=1e-9)) as bus:
+            pages, _ = filled(bus)
+            for value in range(12):
+                bus.update_page(pages[0], np.float32([value + 100, 0]))
+                bus.propagate()
+            assert all("host memory" in decision.reason for decision in bus.layout_decisions)
+            with pytest.raises(mmsb.InvalidArgumentError, match="migrate_page"):
+                bus.optimize_layout()

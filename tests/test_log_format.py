@@ -12,7 +12,7 @@ from crc32c import crc32c
 
 from mmsb_jax.page import FrameKind, PageChanges, TransactionLog, read_frames, replay_log, schema_of
 from mmsb_jax.page.log._codec_filters import DIFFERENCES, TRANSPOSED
-from mmsb_jax.page.log._frame import CODED, DIGEST, FORMAT_VERSION, HEADER_BYTES, MASKED, TICKS, parse_header
+from mmsb_jax.page.log._frame import CODED, DIGEST, FORMAT_VERSION, HEADER_BYTES, MASKED, TICKS, UNDO, parse_header
 
 FORMAT = (Path(__file__).parent.parent / "docs" / "format.md").read_text()
 
@@ -40,7 +40,7 @@ def test_the_reader_in_the_documentation_reads_a_run(run_dir, rng, page_words):
 
 def test_the_tables_agree_with_the_code():
     assert f"Format version **{FORMAT_VERSION}**" in FORMAT
-    assert f"{MASKED} `MASKED`, {DIGEST} `DIGEST`, {TICKS} `TICKS`, {CODED} `CODED`; no others" in FORMAT
+    assert f"{MASKED} `MASKED`, {DIGEST} `DIGEST`, {TICKS} `TICKS`, {CODED} `CODED`, {UNDO} `UNDO`; no others" in FORMAT
     kinds = re.findall(r"^\| (\d) ([A-Z]+)[,`A-Z ]* \| (.*?) \|", FORMAT, re.MULTILINE)
     assert {(int(number), name) for number, name, _ in kinds} == {(kind.value, kind.name) for kind in FrameKind}
     for number, _, columns in kinds:

@@ -19,18 +19,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int32, UInt32
+from jaxtyping import Array, Bool, Int32, UInt32
 
 from .._device import on_device
-from .._errors import InvalidArgumentError
+from .._errors import InvalidArgumentError, InvalidTypeError
 from .._require import require_instance
 from ..graph import EdgeKind, ShadowPageGraph
 from ..physical import State
 from ..propagation import Rule
+from ..propagation._plan import rule_numbers
 from ._affinity import Affinity
 from ._baselines import hotness, rcm
 from ._layout import Layout
-from ._policy import Decision, Policy
+from ._policy import Decision, Policy, as_policy
 from ._report import Payback
 
 __all__ = ["advise", "look_seconds", "pairs_payback"]
@@ -76,11 +77,16 @@ def advise(
     state.require_whole("advise")
     if graph.num_pages != state.num_pages:
         raise InvalidArgumentError(f"got a graph of {graph.num_pages} pages and a state of {state.num_pages}")
-    for what, value, most in (("waves", waves, np.inf), ("share", share, 1), ("besides", besides, np.inf)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-            raise InvalidArgumentError(f"got {what}={value!r}; pass a number from 0 to {most}")
-    terms = Policy() if policy is None else policy
-    reads = _Reads(graph, rules)
+    for what, value, most in (("waves", waves, 1e18), ("share", share, 1), ("besides", besides, 1e18)):
+        number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+        if not number or not 0 <= value <= most:
+            raise InvalidArgumentError(f"got {what}={value!r}; pass a number from 0 to {most:g}")
+    if not isinstance(rules, Sequence):
+        raise InvalidTypeError(f"got rules of type {type(rules).__name__}; pass a list of Rules: those of the graph")
+    for rule in rules:
+        require_instance(rule, Rule, "Rule(name, pages=…, terms=…, update=…) makes one")
+    terms = Policy() if policy is None else as_policy(policy)
+    reads = _Reads(graph, rule_numbers(graph, rules) >= 0)
     plea = _Plea(float(waves), float(share), terms, start, float(besides))
     decided = _decided(state, graph, reads, plea)
     return dataclasses.replace(decided, seconds=time.perf_counter() - start)
@@ -121,10 +127,8 @@ class _Plea(NamedTuple):
 class _Reads:
     """What a wave over everything reads: pages with a rule by stage, and for each its parents."""
 
-    def __init__(self, graph: ShadowPageGraph, rules: Sequence[Rule]) -> None:
-        self.ruled = np.zeros(graph.num_pages, np.bool_)
-        for rule in rules:
-            self.ruled[rule.pages] = True
+    def __init__(self, graph: ShadowPageGraph, ruled: Bool[np.ndarray, " pages"]) -> None:
+        self.ruled = ruled
         used = (graph.kind == EdgeKind.DATA) & self.ruled[graph.child]
         self.parent, self.child = graph.parent[used], graph.child[used]
         self.levels = graph.levels()

@@ -31,7 +31,7 @@ class Clusters:
     inside: float
     """The part of the joint use of hot pages that stays within a cluster."""
     layout: Layout
-    """Clusters side by side, from slot 0 on, a block each; then all other pages, by id."""
+    """A block for each cluster, from slot 0 on, one that isn't full last; then all other pages, by id."""
 
     @property
     def hot(self) -> Int32[np.ndarray, " hot"]:
@@ -94,7 +94,8 @@ def clusters(
     rank[by_heat] = np.arange(len(by_heat))
     of_page = np.full(affinity.num_pages, -1, np.int32)
     of_page[order] = rank[number]
-    place = np.lexsort([number, rank[number]]) if len(hot) else np.zeros(0, np.intp)
+    whole = np.bincount(number, minlength=len(heat))[number] == size  # one that isn't goes last, or none had a block
+    place = np.lexsort([number, rank[number], ~whole]) if len(hot) else np.zeros(0, np.intp)
     layout = Layout.in_order(np.concatenate([order[place], np.flatnonzero(of_page < 0)]).astype(np.int32))
     return Clusters(of_page, heat[by_heat], _inside(affinity, of_page), layout)
 

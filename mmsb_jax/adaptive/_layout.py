@@ -31,7 +31,10 @@ class Layout:
 
     def __init__(self, slot_of_page: ArrayLike | Any) -> None:
         """Slots by page id, each from 0 on once. Raises `InvalidTypeError`, `InvalidArgumentError`."""
-        slots = np.asarray(slot_of_page)
+        try:
+            slots = np.asarray(slot_of_page)
+        except (TypeError, ValueError) as why:
+            raise InvalidTypeError(f"got slots that are no regular array ({why}); pass integers, [pages]") from why
         if slots.ndim != 1 or (slots.size and not np.issubdtype(slots.dtype, np.integer)):
             raise InvalidTypeError(f"got slots of dtype {slots.dtype} and shape {slots.shape}; pass integers, [pages]")
         if slots.size and (slots.min() < 0 or slots.max() >= len(slots) or np.bincount(slots).max() > 1):
@@ -84,6 +87,7 @@ class Layout:
         >>> one.inverse().after(one) == Layout.identity(3)
         True
         """
+        require_instance(first, Layout, "Layout.of(state) is the one that a state has")
         if len(first) != len(self):
             raise InvalidArgumentError(f"got layouts of {len(first)} and {len(self)} pages; they must be of the same")
         return Layout(self.slot_of_page[first.slot_of_page])

@@ -15,6 +15,7 @@ from ._report import LayoutReport, Payback
 __all__ = ["Decision", "Policy", "as_policy"]
 
 _MODES = ("off", "advise", "auto")
+_MOST_WAVES = 10**15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +41,13 @@ class Policy:
     def __post_init__(self) -> None:
         if self.mode not in _MODES:
             raise InvalidArgumentError(f"got mode={self.mode!r}; it is one of {', '.join(map(repr, _MODES))}")
-        if self.horizon is not None and ((waves := whole_number(self.horizon)) is None or waves < 1):
-            raise InvalidArgumentError(f"got horizon={self.horizon!r}; pass a number of waves from 1 on, or None")
+        if self.horizon is not None:
+            waves = whole_number(self.horizon)
+            if waves is None or not 1 <= waves <= _MOST_WAVES:
+                raise InvalidArgumentError(
+                    f"got horizon={self.horizon!r}; pass a number of waves from 1 to {_MOST_WAVES:,}, or None"
+                )
+            object.__setattr__(self, "horizon", waves)
         for name, least in (("patience", 0), ("margin", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < np.inf:

@@ -141,7 +141,10 @@ class _Writer:
         part_pages = max(1, part_bytes // (4 * run.page_words))
         self.layout = base.layout if base else PartLayout(run.capacity, run.page_words, part_pages)
         self.page_of_slot = _page_of_slot(snapshot.slot_of_page)
-        self.base_page_of_slot = _page_of_slot(base.slot_of_page) if base else None
+        try:
+            self.base_page_of_slot = _page_of_slot(base.slot_of_page) if base else None
+        except CorruptCheckpointError:  # where its pages lie isn't known, so nothing is shared: all is written anew
+            self.base = None
         # A checkpoint of this name may be there, perhaps a damaged one: it stays as it is until this one is whole.
         owners = [owner_of(name.removeprefix(f"{FOLDER}/")) for name in storage.names(FOLDER)]
         self.numbers = count(1 + max((owner[1] for owner in owners if owner and owner[0] == info.stem), default=-1))

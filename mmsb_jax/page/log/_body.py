@@ -1,7 +1,7 @@
 """A whole frame, and its body decoded with care: a hostile file gets an error, never a huge allocation."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -10,7 +10,7 @@ import pyarrow as pa
 from ..._errors import CorruptLogError, InvalidArgumentError
 from ._changes import PageChanges, decode_changes, fault_in_changes
 from ._codec import decode_coded
-from ._frame import CODED, MASKED, TICKS, FrameHeader, FrameKind
+from ._frame import CODED, MASKED, TICKS, UNDO, FrameHeader, FrameKind
 from ._identity import RunIdentity
 from ._layout_record import LayoutRecord, decode_layout, fault_in_layout
 from ._message import dense_changes, read_batch
@@ -168,7 +168,7 @@ class Frame:
         record = self._decoded(FrameKind.LAYOUT, decode_layout)
         if fault := fault_in_layout(record, self.run.capacity):
             raise self.corrupt(fault)
-        return record
+        return replace(record, undo=True) if self.header.flags & UNDO else record
 
     def records(self) -> tuple[PageRecord, ...] | EdgeRecords | LayoutRecord:
         """Return the records of a PAGES, EDGES or LAYOUT frame."""

@@ -19,6 +19,7 @@ __all__ = [
     "MAGIC",
     "MASKED",
     "TICKS",
+    "UNDO",
     "FrameHeader",
     "FrameKind",
     "pack_header",
@@ -33,7 +34,8 @@ MASKED = 1  # CHANGES: rows carry a mask and only the masked words
 DIGEST = 2  # the digest fields hold the digest of the state after this frame
 TICKS = 4  # CHANGES: every row has a tick of its own, the frame has the last
 CODED = 8  # CHANGES: the columns are compressed one by one
-_KNOWN_FLAGS = MASKED | DIGEST | TICKS | CODED
+UNDO = 16  # LAYOUT: it takes back the one before it that none has taken back
+_KNOWN_FLAGS = MASKED | DIGEST | TICKS | CODED | UNDO
 
 _FIELDS = struct.Struct("<4sHBBQQQ7I")
 _CRC = struct.Struct("<I")

@@ -11,7 +11,15 @@ from jaxtyping import Int32
 
 from ._changes import require
 
-__all__ = ["LAYOUT_SCHEMA", "LayoutRecord", "decode_layout", "encode_layout", "fault_in_layout", "layout_after"]
+__all__ = [
+    "LAYOUT_SCHEMA",
+    "LayoutRecord",
+    "decode_layout",
+    "encode_layout",
+    "fault_in_layout",
+    "layout_after",
+    "standing",
+]
 
 LAYOUT_SCHEMA = pa.schema([pa.field(name, pa.int32(), nullable=False) for name in ("before", "after")])
 
@@ -20,7 +28,7 @@ LAYOUT_SCHEMA = pa.schema([pa.field(name, pa.int32(), nullable=False) for name i
 class LayoutRecord:
     """A permutation of slots: what lay in slot `before[i]` lies in slot `after[i]`, and all else where it was.
 
-    It says nothing of ids, contents, epochs or digest, which stay. `inverse()` undoes it.
+    It says nothing of ids, contents, epochs or digest, which stay. `inverse()` takes it back.
 
     >>> moved = LayoutRecord.between(np.array([0, 1, 2], np.int32), np.array([1, 0, 2], np.int32))
     >>> moved.before.tolist(), moved.after.tolist(), moved.of(np.array([1, 0, 2], np.int32)).tolist()
@@ -30,6 +38,8 @@ class LayoutRecord:
     before: Int32[np.ndarray, "n"]
     after: Int32[np.ndarray, "m"]
     """As many; `fault_in_layout` looks."""
+    undo: bool = False
+    """Whether it takes back the last one that none has taken back."""
 
     def __post_init__(self) -> None:
         for name in ("before", "after"):
@@ -48,13 +58,33 @@ class LayoutRecord:
     def inverse(self) -> LayoutRecord:
         """What leads back."""
         order = np.argsort(self.after)
-        return LayoutRecord(self.after[order], self.before[order])
+        return LayoutRecord(self.after[order], self.before[order], undo=True)
 
     def of(self, slot_of_page: Int32[np.ndarray, " pages"]) -> Int32[np.ndarray, " pages"]:
         """The page table that one becomes."""
         slots = np.arange(len(slot_of_page), dtype=np.int32)
         slots[self.before] = self.after
         return slots[slot_of_page]
+
+
+def standing(moves: list[LayoutRecord], then: LayoutRecord, now: Int32[np.ndarray, " pages"]) -> list[LayoutRecord]:
+    """The changes that haven't been taken back after one more, the oldest first; `now` is the page table by then.
+
+    What takes back a part of a change, since others were merged with it, leaves the rest of it, as one.
+
+    >>> swap = LayoutRecord(np.array([0, 1], np.int32), np.array([1, 0], np.int32))
+    >>> standing([swap], swap, np.arange(3, dtype=np.int32)) == [swap, swap]
+    True
+    >>> standing([swap, swap], swap.inverse(), np.array([1, 0, 2], np.int32)) == [swap]
+    True
+    """
+    if not then.undo:
+        return [*moves, then]
+    last = moves[-1].inverse() if moves else None
+    if last and np.array_equal(last.before, then.before) and np.array_equal(last.after, then.after):
+        return moves[:-1]
+    rest = LayoutRecord.between(np.arange(len(now), dtype=np.int32), now)
+    return [rest] if len(rest) else []
 
 
 def layout_after(records: Iterable[object], capacity: int) -> Int32[np.ndarray, " pages"] | None:

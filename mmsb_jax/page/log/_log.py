@@ -12,7 +12,7 @@ from ..._errors import InvalidArgumentError, InvalidDeltaError, MMSBError
 from ._changes import PageChanges, encode_changes, fault_in_changes
 from ._codec import Codec, encode_coded
 from ._fingerprint import environment_fingerprint
-from ._frame import CODED, MASKED, TICKS, FrameKind
+from ._frame import CODED, MASKED, TICKS, UNDO, FrameKind
 from ._identity import RunIdentity, read_identity
 from ._index import Held, deleted_pages
 from ._layout_record import LayoutRecord, encode_layout, fault_in_layout
@@ -314,7 +314,8 @@ class TransactionLog:
         """Commit rows that moved to other slots as one frame; the rest is that of `append_changes`."""
         if fault := fault_in_layout(record, self._writer.run.capacity):
             raise InvalidArgumentError(f"layout at tick {tick}: {fault}")
-        return self._commit(FrameKind.LAYOUT, encode_layout(record), tick, 0, digest, intent, time_ns, None)
+        flags = UNDO if record.undo else 0
+        return self._commit(FrameKind.LAYOUT, encode_layout(record), tick, flags, digest, intent, time_ns, None)
 
     def seal(self) -> tuple[Storage, RunIdentity]:
         """End the present segment and sync; return where the run is. What comes later goes to another segment.

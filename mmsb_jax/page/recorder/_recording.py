@@ -5,13 +5,14 @@ from itertools import zip_longest
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt32
+from jaxtyping import Int32, UInt32
 
 from ..._errors import InvalidArgumentError, InvalidTypeError
 from ...physical import Leaf
 from ..checkpoint._background import BackgroundCheckpointer
 from ..checkpoint._checkpoint import checkpoints
-from ..checkpoint._snapshot import Snapshot
+from ..checkpoint._snapshot import Snapshot, no_edges
+from ..history._alive import edges_alive, records_alive
 from ..history._past import Past
 from ..history._replay import Replayed
 from ..log._about import About
@@ -105,6 +106,10 @@ class Recording:
         self._source = 0
         self._bytes_then = 0
         self._checkpoints: BackgroundCheckpointer | None = None
+        # What a bus may have done to a run between two recordings.
+        self._records = about.records()
+        self._edges = no_edges()
+        self._slots: Int32[np.ndarray, " pages"] | None = None
 
     @classmethod
     def begun(
@@ -139,6 +144,8 @@ class Recording:
         """Go on with a run."""
         recording = cls(TransactionLog.open(place, sync=sync), about)
         recording._epoch = before.epoch.copy()
+        recording._records = records_alive(before.events)
+        recording._edges, recording._slots = edges_alive(before.events, len(before.epoch)), before.slot_of_page
         recording._source = recording.log.name_id("step")
         return recording
 
@@ -170,7 +177,9 @@ class Recording:
                 self.log.sequence,
                 digest,
                 self.log.names,
-                self._about.records(),
+                self._records,
+                self._edges,
+                self._slots,
             )
         )
 
