@@ -93,9 +93,9 @@ class Bus(Arranging):
     Bus(0 pages, 0 dependencies, tick 0)
     """
 
-    def __init__(self, log: TransactionLog, engine: Engine, catalog: Catalog, policy: Policy) -> None:
+    def __init__(self, log: TransactionLog, engine: Engine, catalog: Catalog, policy: Policy | None = None) -> None:
         super().__init__(log, engine, catalog)
-        self._arranger = Arranger(policy)
+        self._arranger = Arranger(Policy("off") if policy is None else policy)
 
     # Looking at it.
 

@@ -106,7 +106,7 @@ def test_every_block_of_a_long_page_is_looked_at():
     words = 5 * (1 << 18) // 8  # two blocks and a half
     run = SmallRun(capacity=2, words=words)
     run.commit(1, range(2))
-    info = write_checkpoint(run.place, run.snapshot())
+    info = write_checkpoint(run.place, run.snapshot(), part_bytes=16 << 20)
     (part,) = (name for name in run.place.files if name.endswith(".safetensors"))
     data = run.place.files[part]
     start = len(data) - 8 - 8 * words
