@@ -1,5 +1,6 @@
 """Where the pages of a bus lie: moved by hand, by an optimiser, or by the bus itself when that pays back."""
 
+import dataclasses
 import time
 from typing import Any
 
@@ -214,7 +215,7 @@ class Arranging(Writing):
             decision = self._advice()
             if decision.layout is not None and arranger.policy.mode == "auto":
                 self.relayout(decision.layout, intent=f"layout: {decision.reason}")
-                decision = _applied(decision)
+                decision = dataclasses.replace(decision, applied=True)
         except (LogFailedError, BusClosedError):
             raise
         except Exception as why:  # the wave is committed: its caller isn't to suffer from a look
@@ -236,7 +237,7 @@ class Arranging(Writing):
             besides=arranger.compiling,
             policy=arranger.policy,
         )
-        return Decision(found.worth, found.reason, found.layout, found.payback, None, found.seconds, self.tick)
+        return dataclasses.replace(found, tick=self.tick)
 
     def _tell(self, kind: EventKind, decision: Decision | None) -> None:
         nothing = np.zeros(0, np.int32)
@@ -262,8 +263,3 @@ class Arranging(Writing):
                 "pages of this bus live in host memory, or did, and rows come and go, so there is no layout to change; "
                 "migrate_page(…, 'device'), stop the bus, and open the run again without device_pages"
             )
-
-
-def _applied(decision: Decision) -> Decision:
-    values = (decision.worth, decision.reason, decision.layout, decision.payback, None, decision.seconds, decision.tick)
-    return Decision(*values, applied=True)

@@ -130,7 +130,7 @@ class Session:
         return self._plan
 
     def _laid_out(self, rules: Sequence[Rule]) -> RuleGraph:
-        table = None if self._engine.residency is not None else self._catalog.slot_of_page
+        table = None if self._engine.residency is not None else self._catalog.table
         plan = RuleGraph.of(self._catalog.graph, rules, slot_of_page=table)
         return plan.rounded()  # or each change of the graph would compile anew
 
